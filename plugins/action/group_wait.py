@@ -1,0 +1,90 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait until a group of nodes serves, showing progress; see the module of the same name for its documentation."""
+
+from __future__ import annotations
+
+import time
+
+from ansible import context
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import Board, decide, summary
+
+display = Display()
+
+#: Seconds after which the progress line is shown again although nothing in it has changed.
+REPEAT_S = 30.0
+
+
+class ActionModule(ActionBase):
+    """Watch this host's unit in slices until one decision for the whole group stands."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Run the wait; fails on every host of the group with the same message."""
+        super().run(tmp, task_vars)
+        dummy, args = self.validate_argument_spec(
+            argument_spec={
+                "board": {"type": "path", "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "head": {"type": "str", "required": True},
+                "container": {"type": "str", "required": True},
+                "url": {"type": "str", "required": True},
+                "model": {"type": "str", "required": True},
+                "api_key": {"type": "str", "no_log": True},
+                "limit_s": {"type": "int", "required": True},
+                "slice_s": {"type": "float", "default": 5.0},
+            }
+        )
+        host = task_vars["inventory_hostname"]
+        workers = int((context.CLIARGS or {}).get("forks") or len(args["hosts"]))
+        if workers < len(args["hosts"]):
+            return {"failed": True, "msg": f"forks is {workers}, but {len(args['hosts'])} nodes have to be watched at once. Remedy: --forks {len(args['hosts'])}"}
+        decision, elapsed = self._wait(host, args, Board(args["board"]), task_vars)
+        return {
+            "changed": False,
+            "failed": decision["outcome"] != "ready",
+            "msg": decision["message"],
+            "outcome": decision["outcome"],
+            "host": decision["host"],
+            "elapsed_s": round(elapsed, 1),
+        }
+
+    def _wait(self, host, args, board, task_vars):
+        """Return (decision, elapsed seconds)."""
+        start, misses = time.monotonic(), 0
+        shown, shown_at = None, start
+        while True:
+            state = self._slice(host, args, task_vars)
+            misses = misses + 1 if state["phase"] == "unreachable" else 0
+            board.post(host, dict(state, misses=misses))
+            elapsed = time.monotonic() - start
+            states = board.states(args["hosts"])
+            decision = board.decision() or decide(states, args["hosts"], args["head"], elapsed, args["limit_s"])
+            if host == args["head"]:
+                line = " | ".join(f"{name}: {summary(states.get(name))}" for name in args["hosts"])
+                if line != shown or time.monotonic() - shown_at > REPEAT_S:
+                    display.display(f"  [{elapsed:5.0f} s of at most {args['limit_s']} s] {line}")
+                    shown, shown_at = line, time.monotonic()
+            if decision:
+                return board.settle(decision), elapsed
+
+    def _slice(self, host, args, task_vars):
+        """Watch this host's unit for one slice; a connection that fails is a state too."""
+        head = host == args["head"]
+        probe = {"container": args["container"], "slice_s": args["slice_s"]}
+        if head:
+            probe.update(url=args["url"], model=args["model"], api_key=args["api_key"])
+        try:
+            found = self._execute_module(module_name="ascend.vllm.serve_probe", module_args=probe, task_vars=task_vars)
+        except AnsibleConnectionFailure as error:
+            time.sleep(1.0)
+            return {"phase": "unreachable", "error": str(error)}
+        if found.get("failed"):
+            time.sleep(1.0)
+            return {"phase": "unreachable", "error": str(found.get("msg"))}
+        return {key: found.get(key) for key in ("phase", "exit_code", "health", "error", "last_line", "log")}

@@ -1,0 +1,313 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node says about itself apart from its NPUs: interfaces, listening ports, paths, disk, the Docker engine.
+
+Everything reads and nothing raises for a thing that is not there. The roots (/proc, /sys) are parameters, so that
+tests can hand in folders of their own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import struct
+import sys
+
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+
+# PCI device ids of vendor 19e5.
+GENERATION_OF_PCI = {'0xd801': '910a', '0xd802': 'a2', '0xd803': 'a3', '0xd500': '310p', '0xd806': '950'}
+PCI_VENDOR = '0x19e5'
+
+_LISTEN = '0A'
+_ONELINE = re.compile(r'^\d+:\s+([^\s@]+)(?:@\S+)?\s+inet\s+(\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?)(?:\s+peer\s+\S+/(\d{1,2}))?')
+
+
+def parse_ip_json(text):
+    """C(ip -j addr): [{name, up, mtu, addresses: ['198.51.100.11/24']}], or None when it is not understood.
+
+    Names are the kernel's. Addresses are IPv4, secondary ones included. up: the link carries traffic (C(UNKNOWN) is
+    what drivers without carrier detection say, such as lo).
+    """
+    try:
+        links = json.loads(text)
+        interfaces = []
+        for link in links:
+            if not link.get('ifname'):
+                continue
+            state = link.get('operstate')
+            interfaces.append(
+                {
+                    'name': link['ifname'],
+                    'up': state == 'UP' or (state == 'UNKNOWN' and 'UP' in link.get('flags', [])),
+                    'mtu': link.get('mtu'),
+                    'addresses': [
+                        '%s/%s' % (entry['local'], entry['prefixlen'])
+                        for entry in link.get('addr_info', [])
+                        if entry.get('family') == 'inet' and 'local' in entry
+                    ],
+                }
+            )
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return None
+    return interfaces
+
+
+def parse_ip_oneline(text):
+    """C(ip -o -4 addr): {name: ['198.51.100.11/24']}; the prefix of a point-to-point address stands by its peer."""
+    addresses = {}
+    for line in text.splitlines():
+        match = _ONELINE.match(line)
+        if match:
+            name, address, peer_prefix = match.groups()
+            if '/' not in address:
+                address = '%s/%s' % (address, peer_prefix or '32')
+            addresses.setdefault(name, []).append(address)
+    return addresses
+
+
+def _read(path):
+    try:
+        with open(path, 'r') as handle:
+            return handle.read(65536).strip()
+    except (OSError, ValueError):
+        return ''
+
+
+def sys_interfaces(addresses, root='/sys/class/net'):
+    """The shape of parse_ip_json from /sys and the addresses of parse_ip_oneline, for an C(ip) without C(-j)."""
+    try:
+        names = sorted(os.listdir(root))
+    except OSError:
+        return []
+    interfaces = []
+    for name in names:
+        folder = os.path.join(root, name)
+        if not os.path.isdir(folder):
+            continue
+        state, mtu, flags = (_read(os.path.join(folder, leaf)) for leaf in ('operstate', 'mtu', 'flags'))
+        is_up = bool(re.match(r'^0x[0-9a-f]+$', flags)) and bool(int(flags, 16) & 1)
+        interfaces.append(
+            {
+                'name': name,
+                'up': state == 'up' or (state == 'unknown' and is_up),
+                'mtu': int(mtu) if mtu.isdigit() else None,
+                'addresses': addresses.get(name, []),
+            }
+        )
+    return interfaces
+
+
+def pci_generation(root='/sys/bus/pci/devices'):
+    """The NPU generation by PCI device ids, or 'unknown' (no card, or cards of several generations)."""
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return 'unknown'
+    kinds = set()
+    for name in names:
+        if _read(os.path.join(root, name, 'vendor')).lower() == PCI_VENDOR:
+            kinds.add(GENERATION_OF_PCI.get(_read(os.path.join(root, name, 'device')).lower()))
+    # Other Huawei devices (NICs) carry the same vendor id.
+    kinds.discard(None)
+    return kinds.pop() if len(kinds) == 1 else 'unknown'
+
+
+def _hex_address(text):
+    """An address of /proc/net/tcp{,6}: 32-bit words in the byte order of the machine."""
+    words = [int(text[at:at + 8], 16) for at in range(0, len(text), 8)]
+    order = '<' if sys.byteorder == 'little' else '>'
+    packed = b''.join(struct.pack(order + 'I', word) for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+def parse_proc_tcp(text):
+    """Listeners of /proc/net/tcp or tcp6: [{port, address, inode}]; lines that are not understood are left out."""
+    listeners = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 10 or words[3] != _LISTEN:
+            continue
+        try:
+            address, port = words[1].split(':')
+            listeners.append({'port': int(port, 16), 'address': _hex_address(address), 'inode': int(words[9])})
+        except (ValueError, OSError, struct.error):
+            continue
+    return listeners
+
+
+def socket_owners(inodes, proc='/proc'):
+    """{inode: (pid, process name)} for those of the inodes whose owner may be seen (all of them, as root)."""
+    wanted = dict(('socket:[%d]' % inode, inode) for inode in inodes)
+    owners = {}
+    if not wanted:
+        return owners
+    try:
+        pids = sorted(int(name) for name in os.listdir(proc) if name.isdigit())
+    except OSError:
+        return owners
+    for pid in pids:
+        folder = os.path.join(proc, str(pid), 'fd')
+        try:
+            descriptors = os.listdir(folder)
+        except OSError:
+            continue
+        for descriptor in descriptors:
+            try:
+                target = os.readlink(os.path.join(folder, descriptor))
+            except OSError:
+                continue
+            inode = wanted.get(target)
+            if inode is not None and inode not in owners:
+                owners[inode] = (pid, _read(os.path.join(proc, str(pid), 'comm')) or None)
+        if len(owners) == len(wanted):
+            break
+    return owners
+
+
+def listening(ports, proc='/proc'):
+    """Who listens on the asked TCP ports, IPv4 and IPv6: [{port, address, pid, process}], sorted."""
+    if not ports:
+        return []
+    found = []
+    for leaf in ('net/tcp', 'net/tcp6'):
+        try:
+            # Not _read: a busy node has more sockets than fit a small buffer.
+            with open(os.path.join(proc, leaf), 'r') as handle:
+                text = handle.read()
+        except (OSError, ValueError):
+            continue
+        found.extend(entry for entry in parse_proc_tcp(text) if entry['port'] in ports)
+    owners = socket_owners(set(entry['inode'] for entry in found), proc)
+    result = []
+    for entry in found:
+        pid, name = owners.get(entry['inode'], (None, None))
+        line = {'port': entry['port'], 'address': entry['address'], 'pid': pid, 'process': name}
+        if line not in result:
+            result.append(line)
+    return sorted(result, key=lambda line: (line['port'], line['address']))
+
+
+def describe_path(path):
+    """{exists, type: file|directory|char|other|None, size (bytes), target (realpath), error}; links are followed."""
+    found = {'exists': False, 'type': None, 'size': None, 'target': os.path.realpath(path), 'error': None}
+    try:
+        status = os.stat(path)
+    except OSError as exc:
+        if os.path.islink(path):
+            found['error'] = 'a link to nothing'
+        elif not isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+            found['error'] = exc.strerror or str(exc)
+        return found
+    kinds = ((stat.S_ISREG, 'file'), (stat.S_ISDIR, 'directory'), (stat.S_ISCHR, 'char'))
+    found['type'] = ([name for test, name in kinds if test(status.st_mode)] + ['other'])[0]
+    found.update(exists=True, size=status.st_size)
+    return found
+
+
+def describe_disk(path):
+    """{path, free_bytes, total_bytes, error} of the file system that holds path or will: the nearest parent there is."""
+    place = os.path.abspath(path)
+    while not os.path.exists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    try:
+        usage = shutil.disk_usage(place)
+    except OSError as exc:
+        return {'path': place, 'free_bytes': None, 'total_bytes': None, 'error': exc.strerror or str(exc)}
+    return {'path': place, 'free_bytes': usage.free, 'total_bytes': usage.total, 'error': None}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket, which http.client can speak but not open."""
+
+    def __init__(self, path, timeout):
+        http.client.HTTPConnection.__init__(self, 'localhost', timeout=timeout)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(docker_host, timeout):
+    if docker_host.startswith('unix://') or docker_host.startswith('/'):
+        return _UnixConnection(docker_host[7:] if docker_host.startswith('unix://') else docker_host, timeout)
+    match = re.match(r'^(?:tcp|http)://([^/:]+|\[[0-9a-fA-F:]+\])(?::(\d+))?/?$', docker_host)
+    if not match:
+        raise ValueError('docker_host %r is none of unix:///path, tcp://host:port' % docker_host)
+    return http.client.HTTPConnection(match.group(1).strip('[]'), int(match.group(2) or 2375), timeout=timeout)
+
+
+def docker_get(docker_host, path, timeout):
+    """The JSON object at one path of the Docker API. Raises OSError, ValueError or HTTPException."""
+    connection = _connection(docker_host, timeout)
+    try:
+        connection.request('GET', path, headers={'Host': 'localhost'})
+        response = connection.getresponse()
+        body = response.read(MAX_REPLY_BYTES)
+        if response.status != 200:
+            raise ValueError('%s answered %d: %s' % (path, response.status, body[:200].decode('utf-8', 'replace').strip()))
+        value = json.loads(body.decode('utf-8', 'replace'))
+        if not isinstance(value, dict):
+            raise ValueError('%s answered no object' % path)
+        return value
+    finally:
+        connection.close()
+
+
+def _without_password(url):
+    """A proxy URL whose user and password must not reach a report."""
+    return re.sub(r'//[^/@\s]+@', '//***@', url) if isinstance(url, str) else None
+
+
+def _insecure_registries(info):
+    """Host names and networks that the engine asks over plain HTTP: [str], sorted."""
+    config = info.get('RegistryConfig')
+    config = config if isinstance(config, dict) else {}
+    found = set(entry for entry in config.get('InsecureRegistryCIDRs') or [] if isinstance(entry, str))
+    for name, index in (config.get('IndexConfigs') or {}).items():
+        if isinstance(index, dict) and index.get('Secure') is False:
+            found.add(name)
+    return sorted(found)
+
+
+def describe_docker(docker_host, timeout):
+    """The Docker engine: {reachable, version, api_version, root_dir, default_runtime, insecure_registries, http_proxy,
+    https_proxy, no_proxy, error}; error is None when both questions were answered."""
+    found = {
+        'reachable': False,
+        'version': None,
+        'api_version': None,
+        'root_dir': None,
+        'default_runtime': None,
+        'insecure_registries': [],
+        'http_proxy': None,
+        'https_proxy': None,
+        'no_proxy': None,
+        'error': None,
+    }
+    try:
+        version = docker_get(docker_host, '/version', timeout)
+        found.update(reachable=True, version=version.get('Version'), api_version=version.get('ApiVersion'))
+        info = docker_get(docker_host, '/info', timeout)
+        found.update(
+            root_dir=info.get('DockerRootDir') or None,
+            default_runtime=info.get('DefaultRuntime') or None,
+            insecure_registries=_insecure_registries(info),
+            http_proxy=_without_password(info.get('HttpProxy') or None),
+            https_proxy=_without_password(info.get('HttpsProxy') or None),
+            no_proxy=info.get('NoProxy') or None,
+        )
+    except socket.timeout:
+        found['error'] = '%s: no answer within %g s' % (docker_host, timeout)
+    except (OSError, ValueError, AttributeError, http.client.HTTPException) as exc:
+        found['error'] = '%s: %s' % (docker_host, getattr(exc, 'strerror', None) or exc or type(exc).__name__)
+    return found

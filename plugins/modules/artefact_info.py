@@ -1,0 +1,148 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask what artefacts a node has, and whether the missing ones can be had."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: artefact_info
+short_description: Which images, weights and containers a node has, and whether the missing ones exist at their source
+description:
+  - Asks the Docker engine of the node for images and containers, and the weights directory for its marker.
+  - For an image that is not there, asks its registry over HTTP whether the tag or digest exists, with the proxies and
+    insecure registries of the engine. For weights that are not there, asks the ModelScope hub for the file list.
+  - Never fails for an answer; what could not be found out is null with an error text beside it.
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+options:
+  images:
+    description: Image references.
+    type: list
+    elements: str
+    default: []
+  weights:
+    description: Weights, each with C(kind), C(id), C(revision), C(endpoint) and C(dir).
+    type: list
+    elements: dict
+    default: []
+  containers:
+    description: Names of containers to look for.
+    type: list
+    elements: str
+    default: []
+  docker_socket:
+    description: Socket of the Docker engine.
+    type: path
+    default: /var/run/docker.sock
+attributes:
+  check_mode:
+    support: full
+    description: Reads only, so it does the same in check mode.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  platform:
+    support: full
+    platforms: posix
+    description: Nodes with a Docker engine.
+"""
+
+EXAMPLES = r"""
+- name: Ask for the image and the weights
+  ascend.vllm.artefact_info:
+    images: [quay.io/ascend/vllm-ascend:v0.13.0]
+    weights:
+      - kind: modelscope
+        id: vllm-ascend/DeepSeek-R1-W8A8
+        revision: master
+        endpoint: https://www.modelscope.cn
+        dir: /mnt/weights/DeepSeek-R1-W8A8
+  register: artefacts
+"""
+
+RETURN = r"""
+images:
+  description: One entry per reference; C(registry) is null where the image is present.
+  returned: success
+  type: dict
+  sample: {"quay.io/ascend/vllm-ascend:v0.13.0": {"present": false, "id": null, "layers": [], "architecture": null,
+    "registry": {"exists": true, "url": "https://quay.io/v2/ascend/vllm-ascend/manifests/v0.13.0", "error": null, "digest": null}}}
+weights:
+  description: One entry per directory; C(hub) is null where the weights are complete or their kind is not C(modelscope).
+  returned: success
+  type: list
+  elements: dict
+containers:
+  description: One entry per name, C(exists), C(running), C(pid) and C(labels).
+  returned: success
+  type: dict
+docker_error:
+  description: Why the engine could not be asked, or null.
+  returned: success
+  type: str
+"""
+
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, weights
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
+
+
+def image_entry(engine, reference, info):
+    """Return what is known of one image."""
+    found = engine.image(reference)
+    if found:
+        return {"present": True, "id": found["Id"], "layers": (found.get("RootFS") or {}).get("Layers") or [],
+                "architecture": found.get("Architecture"), "registry": None}
+    return {"present": False, "id": None, "layers": [], "architecture": None, "registry": plain_http.manifest_exists(reference, info)}
+
+
+def container_entry(engine, name):
+    """Return what is known of one container."""
+    found = engine.container(name)
+    if not found:
+        return {"exists": False, "running": False, "pid": None, "labels": {}}
+    return {"exists": True, "running": found["State"]["Running"], "pid": found["State"].get("Pid") or None,
+            "labels": found["Config"].get("Labels") or {}}
+
+
+def weights_entry(wanted, info):
+    """Return the state of one weights directory, and what the hub says where it is not complete."""
+    entry = dict(weights.state(wanted["dir"], wanted), dir=wanted["dir"], hub=None)
+    if not entry["complete"] and wanted["kind"] == "modelscope":
+        host = urlsplit(wanted["endpoint"]).netloc
+        answer = plain_http.modelscope_files(wanted["endpoint"], wanted["id"], wanted["revision"], proxies=plain_http.proxies_for(host, info))
+        entry["hub"] = {key: answer[key] for key in ("exists", "url", "error", "bytes")}
+    return entry
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "images": {"type": "list", "elements": "str", "default": []},
+            "weights": {"type": "list", "elements": "dict", "default": []},
+            "containers": {"type": "list", "elements": "str", "default": []},
+            "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
+        },
+        supports_check_mode=True,
+    )
+    engine = DockerEngine(module.params["docker_socket"])
+    result = {"images": {}, "weights": [], "containers": {}, "docker_error": None}
+    info = {}
+    try:
+        info = engine.info() or {}
+        result["images"] = {reference: image_entry(engine, reference, info) for reference in module.params["images"]}
+        result["containers"] = {name: container_entry(engine, name) for name in module.params["containers"]}
+    except OSError as error:
+        result["docker_error"] = str(error)
+    result["weights"] = [weights_entry(wanted, info) for wanted in module.params["weights"]]
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

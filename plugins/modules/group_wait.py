@@ -1,0 +1,97 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin group_wait."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: group_wait
+short_description: Wait until a group of nodes serves, or say which node failed and why
+description:
+  - Runs on every node of the group at once. Each node is watched in slices of at most O(slice_s) seconds; one decision is
+    made over all nodes and ends the wait everywhere.
+  - Ready means that a completion came back from the head while every node's container runs.
+  - The wait fails as soon as any container exits, with the last lines of that container's log.
+  - Progress is shown on the terminal while it waits.
+  - This is an action plugin; it needs a worker (C(forks)) for each node of the group.
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+options:
+  board:
+    description: Empty directory on the controller that the watchers of this wait share.
+    type: path
+    required: true
+  hosts:
+    description: The hosts of the group.
+    type: list
+    elements: str
+    required: true
+  head:
+    description: The host whose API is asked.
+    type: str
+    required: true
+  container:
+    description: Name of this host's container.
+    type: str
+    required: true
+  url:
+    description: Base URL of the API.
+    type: str
+    required: true
+  model:
+    description: Served model name.
+    type: str
+    required: true
+  api_key:
+    description: API key of the service.
+    type: str
+  limit_s:
+    description: How long to wait at most, in seconds.
+    type: int
+    required: true
+  slice_s:
+    description: Length of a slice, in seconds.
+    type: float
+    default: 5.0
+attributes:
+  check_mode:
+    support: full
+    description: Reads only, so it does the same in check mode.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  platform:
+    support: full
+    platforms: posix
+    description: Nodes with a Docker engine.
+"""
+
+EXAMPLES = r"""
+- name: Wait until the group answers
+  ascend.vllm.group_wait:
+    board: "{{ board.path }}"
+    hosts: [a2-node0, a2-node1]
+    head: a2-node0
+    container: vllm-rank0
+    url: http://198.51.100.11:8000
+    model: deepseek_r1
+    limit_s: 3600
+"""
+
+RETURN = r"""
+outcome:
+  description: V(ready), V(failed) or V(timeout).
+  returned: always
+  type: str
+host:
+  description: The host that decided it.
+  returned: always
+  type: str
+elapsed_s:
+  description: How long the wait took, in seconds.
+  returned: always
+  type: float
+"""

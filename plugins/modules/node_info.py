@@ -1,0 +1,299 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_info
+short_description: Read what a node is, apart from the state of its NPUs
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+description:
+  - Answers many questions about a node in one round trip, among them its interfaces, the generation and number of its
+    NPUs, the Docker engine, the kind of paths, listening ports and free disk space.
+  - Never fails for a thing that is missing; its value is then V(null), V(false) or an empty list, with a text where one
+    helps.
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    details: Nothing is ever changed, so check mode does the same.
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: linux
+options:
+  paths:
+    description:
+      - Paths to describe.
+    type: list
+    elements: path
+    default: []
+  ports:
+    description:
+      - TCP ports to look for a listener on.
+    type: list
+    elements: int
+    default: []
+  disk_paths:
+    description:
+      - Paths whose file system to describe. A path that does not exist yet stands for its nearest parent that does.
+    type: list
+    elements: path
+    default: []
+  npu_smi_path:
+    description:
+      - Path of C(npu-smi).
+      - Without it the tool is searched in C(PATH), C(/usr/local/bin), C(/usr/local/sbin), C(/usr/bin) and the C(tools)
+        folder of the driver.
+    type: path
+  hccn_tool_path:
+    description:
+      - Path of C(hccn_tool), searched like C(npu-smi) without it.
+    type: path
+  docker_host:
+    description:
+      - Where the Docker engine listens, C(unix:///path) or C(tcp://host:port).
+    type: str
+    default: unix:///var/run/docker.sock
+  timeout:
+    description:
+      - Seconds that one tool, or one answer of the Docker engine, may take.
+    type: float
+    default: 15
+seealso:
+  - module: ascend.vllm.npu_info
+  - module: ascend.vllm.hccn_info
+"""
+
+EXAMPLES = r"""
+- name: Read addresses and NPUs of this node
+  ascend.vllm.node_info:
+  become: true
+  register: node
+
+- name: Ask whether the API port is free and how much room the weights would have
+  ascend.vllm.node_info:
+    ports: [8000]
+    disk_paths: [/mnt/weights]
+    paths: [/etc/hccn.conf, /usr/local/dcmi]
+  become: true
+  register: node
+"""
+
+RETURN = r"""
+interfaces:
+  description: Network interfaces with their IPv4 addresses, secondary ones included.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "eth0", "up": true, "mtu": 1500, "addresses": ["198.51.100.11/24"]}]
+interfaces_error:
+  description: Why the addresses could not be read, or V(null).
+  returned: success
+  type: str
+hardware:
+  description: Generation of the NPUs (V(a2), V(a3), V(310p), V(910a), V(950) or V(unknown)), as C(npu-smi) or else the PCI ids tell.
+  returned: success
+  type: str
+  sample: a2
+npus:
+  description: Physical ids of the device nodes C(/dev/davinciN), sorted.
+  returned: success
+  type: list
+  elements: int
+  sample: [0, 1, 2, 3, 4, 5, 6, 7]
+npu_smi:
+  description: Path of C(npu-smi), or V(null).
+  returned: success
+  type: str
+  sample: /usr/local/sbin/npu-smi
+npu_smi_error:
+  description: Why C(npu-smi info) did not tell the generation, or V(null).
+  returned: success
+  type: str
+hccn_tool:
+  description: Path of C(hccn_tool), or V(null).
+  returned: success
+  type: str
+  sample: /usr/local/Ascend/driver/tools/hccn_tool
+paths:
+  description: Each asked path to C(exists), C(type) (V(file), V(directory), V(char), V(other) or V(null)), C(size) in bytes, C(target) without links, and C(error).
+  returned: success
+  type: dict
+  sample: {"/etc/hccn.conf": {"exists": true, "type": "file", "size": 801, "target": "/etc/hccn.conf", "error": null}}
+python:
+  description: The interpreter that runs modules on this node, and whether it has the library C(requests).
+  returned: success
+  type: dict
+  sample: {"version": "3.11.2", "executable": "/usr/bin/python3", "requests": true}
+docker:
+  description: The Docker engine.
+  returned: success
+  type: dict
+  contains:
+    reachable:
+      description: Whether the engine answered.
+      type: bool
+    version:
+      description: Version of the engine.
+      type: str
+      sample: 20.10.24
+    api_version:
+      description: Version of its API.
+      type: str
+      sample: "1.41"
+    root_dir:
+      description: Folder in which the engine keeps images.
+      type: str
+      sample: /var/lib/docker
+    default_runtime:
+      description: Runtime used for containers that name none.
+      type: str
+      sample: runc
+    insecure_registries:
+      description: Registries and networks that the engine reaches without TLS.
+      type: list
+      elements: str
+      sample: ["127.0.0.0/8", "198.51.100.2:5000"]
+    http_proxy:
+      description: Proxy of the engine, without its password.
+      type: str
+    https_proxy:
+      description: Proxy of the engine, without its password.
+      type: str
+    no_proxy:
+      description: Names that the engine reaches without the proxy.
+      type: str
+    error:
+      description: Why the engine could not be asked, or V(null).
+      type: str
+listening:
+  description: Listeners on the asked ports. C(pid) and C(process) are V(null) when they may not be seen.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"port": 8000, "address": "0.0.0.0", "pid": 4711, "process": "vllm"}]
+disk:
+  description: Each asked path to C(free_bytes), C(total_bytes), C(path) (the existing folder that was measured) and C(error).
+  returned: success
+  type: dict
+hostname:
+  description: Name of the node.
+  returned: success
+  type: str
+  sample: a2-node0
+kernel:
+  description: Release of the kernel.
+  returned: success
+  type: str
+  sample: 5.10.0-182.0.0.95.oe2203sp3.aarch64
+arch:
+  description: Architecture.
+  returned: success
+  type: str
+  sample: aarch64
+time_epoch_s:
+  description: The node's clock, in seconds since 1970-01-01 UTC.
+  returned: success
+  type: float
+  sample: 1760000000.25
+"""
+
+import importlib.util
+import os
+import platform
+import sys
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, host, npu_smi, tools
+
+
+def read_interfaces(timeout):
+    """(interfaces, error or None): C(ip -j addr), or C(ip -o -4 addr) and /sys where the former is too old."""
+    found = tools.find_tool('ip', extra_dirs=('/usr/sbin', '/sbin', '/bin'))
+    if not found['path']:
+        return host.sys_interfaces({}), 'ip was not found (searched %s): addresses are not known' % ', '.join(found['searched'])
+    run = tools.run_tool([found['path'], '-j', 'addr'], timeout)
+    interfaces = host.parse_ip_json(run.out) if run.rc == 0 else None
+    if interfaces is not None:
+        return interfaces, None
+    run = tools.run_tool([found['path'], '-o', '-4', 'addr'], timeout)
+    error = None if run.rc == 0 else (run.failure() or '%s: exit %s: %s' % (run.command, run.rc, tools.clip(run.text)))
+    return host.sys_interfaces(host.parse_ip_oneline(run.out)), error
+
+
+def read_hardware(found, driver_home, timeout):
+    """(generation, error or None) of the NPUs."""
+    if not found['path']:
+        return host.pci_generation(), found['problem'] or 'npu-smi was not found'
+    run = tools.run_tool([found['path'], 'info'], timeout, tools.tool_environment(driver_home))
+    info = npu_smi.parse_info(run.out)
+    if info['hardware'] != 'unknown':
+        return info['hardware'], None
+    error = run.failure() or 'exit %s: %s' % (run.rc, tools.clip(run.text, 200) or 'nothing printed')
+    return host.pci_generation(), error
+
+
+def read_python():
+    """The interpreter this module runs on."""
+    try:
+        requests = importlib.util.find_spec('requests') is not None
+    except (ImportError, ValueError):
+        requests = False
+    return {'version': platform.python_version(), 'executable': sys.executable, 'requests': requests}
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            'paths': {'type': 'list', 'elements': 'path', 'default': []},
+            'ports': {'type': 'list', 'elements': 'int', 'default': []},
+            'disk_paths': {'type': 'list', 'elements': 'path', 'default': []},
+            'npu_smi_path': {'type': 'path'},
+            'hccn_tool_path': {'type': 'path'},
+            'docker_host': {'type': 'str', 'default': 'unix:///var/run/docker.sock'},
+            'timeout': {'type': 'float', 'default': 15},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if params['timeout'] <= 0:
+        module.fail_json(msg='timeout must be more than 0 seconds, not %g.' % params['timeout'])
+    # First of all, because the controller compares the clocks of the nodes and the other questions take time.
+    now = time.time()
+    driver_home = os.path.join(driver_files.install_home(driver_files.read_install_info()), 'driver')
+    npu_smi_found = tools.find_tool('npu-smi', params['npu_smi_path'], driver_home)
+    hccn_tool_found = tools.find_tool('hccn_tool', params['hccn_tool_path'], driver_home)
+    hardware, hardware_error = read_hardware(npu_smi_found, driver_home, params['timeout'])
+    interfaces, interfaces_error = read_interfaces(params['timeout'])
+    system = os.uname()
+    module.exit_json(
+        changed=False,
+        interfaces=interfaces,
+        interfaces_error=interfaces_error,
+        hardware=hardware,
+        npus=driver_files.device_ids(),
+        npu_smi=npu_smi_found['path'],
+        npu_smi_error=hardware_error,
+        hccn_tool=hccn_tool_found['path'],
+        paths=dict((path, host.describe_path(path)) for path in params['paths']),
+        python=read_python(),
+        docker=host.describe_docker(params['docker_host'], params['timeout']),
+        listening=host.listening(set(params['ports'])),
+        disk=dict((path, host.describe_disk(path)) for path in params['disk_paths']),
+        hostname=system.nodename,
+        kernel=system.release,
+        arch=system.machine,
+        time_epoch_s=now,
+    )
+
+
+if __name__ == '__main__':
+    main()

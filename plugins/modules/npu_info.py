@@ -1,0 +1,354 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: npu_info
+short_description: Read the state of the Ascend NPUs of a node
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+description:
+  - Runs C(npu-smi info) once and returns one entry for each chip (A2) or die (A3), the versions of driver and
+    firmware, and the generation of the hardware.
+  - Understands the tables of Atlas A2, A3, 910A, 310P and 950, of narrow and wide tool versions. What is not
+    understood is V(null) or V(unknown), never a guess.
+  - When the tool itself reports an error, hangs or cannot be found, the module fails and says what to do.
+extends_documentation_fragment:
+  - ansible.builtin.action_common_attributes
+attributes:
+  check_mode:
+    support: full
+    details: Nothing is ever changed, so check mode does the same.
+  diff_mode:
+    support: none
+  platform:
+    support: full
+    platforms: linux
+options:
+  npu_smi_path:
+    description:
+      - Path of C(npu-smi).
+      - Without it the tool is searched in C(PATH), C(/usr/local/bin), C(/usr/local/sbin), C(/usr/bin) and the C(tools)
+        folder of the driver.
+    type: path
+  timeout:
+    description:
+      - Seconds that one call of the tool may take.
+    type: float
+    default: 30
+  details:
+    description:
+      - Whether to ask further questions where C(npu-smi info) leaves something open. These are C(-m) when the table
+        has no C(Phy-ID), the error codes of a chip whose health is not V(OK), and the super pod of an A3.
+      - An answer that does not come leaves its value V(null); it never fails the module.
+    type: bool
+    default: true
+  install_info_file:
+    description:
+      - File that names where the driver is installed.
+    type: path
+    default: /etc/ascend_install.info
+  driver_version_file:
+    description:
+      - The C(version.info) of the driver package.
+      - The default is C(driver/version.info) in the folder that O(install_info_file) names, or in
+        C(/usr/local/Ascend).
+    type: path
+  firmware_version_file:
+    description:
+      - The C(version.info) of the firmware package.
+      - The default is C(firmware/version.info) in the folder that O(install_info_file) names, or in
+        C(/usr/local/Ascend).
+    type: path
+seealso:
+  - module: ascend.vllm.hccn_info
+  - module: ascend.vllm.node_info
+"""
+
+EXAMPLES = r"""
+- name: Read the NPUs of this node
+  ascend.vllm.npu_info:
+  become: true
+  register: npu
+
+- name: Stop if an NPU is not healthy
+  ansible.builtin.assert:
+    that: npu.npus | rejectattr('health', 'in', ['OK', 'Warning']) | length == 0
+
+- name: Read them with a tool in an unusual place and little patience
+  ascend.vllm.npu_info:
+    npu_smi_path: /opt/ascend/bin/npu-smi
+    timeout: 10
+  become: true
+"""
+
+RETURN = r"""
+npus:
+  description: One entry for each chip or die, in the order the tool lists them.
+  returned: when the tool printed its table
+  type: list
+  elements: dict
+  contains:
+    npu_id:
+      description: NPU id, the number C(npu-smi -i) takes.
+      type: int
+      sample: 0
+    chip_id:
+      description: Chip id, the number C(npu-smi -c) takes; V(null) when it is not said (950).
+      type: int
+      sample: 0
+    phy_id:
+      description: Physical id, the N of C(/dev/davinciN) and of C(hccn_tool -i N); V(null) when neither the table nor C(-m) says it.
+      type: int
+      sample: 0
+    name:
+      description: Name of the chip as printed.
+      type: str
+      sample: 910B3
+    health:
+      description: Health as printed (V(OK), V(Warning), V(Alarm), V(Critical), V(UNKNOWN)).
+      type: str
+      sample: OK
+    bus_id:
+      description: PCI address.
+      type: str
+      sample: "0000:C1:00.0"
+    power_w:
+      description: Power in watt; V(null) for the second die of an A3 and for PCIe cards.
+      type: float
+      sample: 102.8
+    temperature_c:
+      description: Temperature in degrees Celsius.
+      type: int
+      sample: 45
+    hbm_used_mb:
+      description: HBM in use, in MB; V(null) for a chip without HBM.
+      type: int
+      sample: 3445
+    hbm_total_mb:
+      description: HBM size in MB; V(null) for a chip without HBM.
+      type: int
+      sample: 65536
+    processes:
+      description: Processes that use this chip.
+      type: list
+      elements: dict
+      contains:
+        pid:
+          description: Process id on the host.
+          type: int
+          sample: 2290156
+        name:
+          description: Name as printed, which may be empty.
+          type: str
+          sample: VLLMEngineCore
+        memory_mb:
+          description: NPU memory of the process in MB.
+          type: int
+          sample: 56630
+stray_processes:
+  description: Processes of a chip that the table does not list.
+  returned: when the tool printed its table
+  type: list
+  elements: dict
+silent_npus:
+  description: NPU ids about whose processes the output says neither that there are any nor that there are none.
+  returned: when the tool printed its table
+  type: list
+  elements: int
+hardware:
+  description: Generation of the NPUs (V(a2), V(a3), V(310p), V(910a), V(950) or V(unknown)).
+  returned: when the tool printed its table
+  type: str
+  sample: a2
+driver_version:
+  description: C(Version) of the tool's banner.
+  returned: when the tool printed its table
+  type: str
+  sample: 25.5.1
+tool_version:
+  description: Version of C(npu-smi) itself, which can differ from the driver's.
+  returned: when the tool printed its table
+  type: str
+  sample: 25.5.1
+driver_package_version:
+  description: Version in the driver's C(version.info).
+  returned: always
+  type: str
+  sample: 25.3.rc1
+firmware_version:
+  description: Version in the firmware's C(version.info).
+  returned: always
+  type: str
+  sample: 7.1.0.11.220
+install_info:
+  description: What O(install_info_file) is (C(exists), C(type)) and says (C(values)), and what is wrong with it (C(errors)).
+  returned: always
+  type: dict
+file_errors:
+  description: Why a version is V(null), one text for each file.
+  returned: always
+  type: list
+  elements: str
+health_details:
+  description: Error codes of the chips whose health is not V(OK) (C(npu_id), C(chip_id), C(error_code), C(error_information)).
+  returned: when the tool printed its table
+  type: list
+  elements: dict
+superpod:
+  description: Super pod of an A3 (C(id), C(size), C(server_index), C(sdid) of the first die), else V(null).
+  returned: when the tool printed its table
+  type: dict
+tool_warnings:
+  description:
+    - Lines that the tool marks as a warning, such as a driver that is not completely installed. They are shown as warnings
+      of the task too.
+  returned: when the tool printed its table
+  type: list
+  elements: str
+unparsed:
+  description: Lines that were not understood, at most 20.
+  returned: when the tool printed its table
+  type: list
+  elements: str
+npu_smi:
+  description: Path of the tool that was run.
+  returned: when it was found
+  type: str
+  sample: /usr/local/bin/npu-smi
+error_code:
+  description: The code the tool reports, or its exit status when it names none; V(null) when it did not end by itself.
+  returned: failure
+  type: int
+  sample: -8005
+searched:
+  description: Where the tool was searched.
+  returned: when it was not found
+  type: list
+  elements: str
+timed_out:
+  description: Whether the tool was stopped at its timeout.
+  returned: failure
+  type: bool
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, npu_smi, tools
+
+
+def read_files(params):
+    """What the files of driver and firmware say: the part of the result that needs no tool."""
+    install_info = driver_files.read_install_info(params['install_info_file'])
+    home = driver_files.install_home(install_info)
+    driver_file = params['driver_version_file'] or os.path.join(home, 'driver', 'version.info')
+    firmware_file = params['firmware_version_file'] or os.path.join(home, 'firmware', 'version.info')
+    driver, driver_error = driver_files.read_version(driver_file)
+    firmware, firmware_error = driver_files.read_version(firmware_file)
+    result = {
+        'driver_package_version': driver,
+        'firmware_version': firmware,
+        'install_info': install_info,
+        'file_errors': [error for error in (driver_error, firmware_error) if error],
+    }
+    return result, os.path.join(home, 'driver')
+
+
+def tool_failure(run, info):
+    """Why this run of C(npu-smi info) is a failure, as fail_json's arguments, or None when it is none."""
+    answer = run.failure()
+    if answer:
+        remedy = 'A hanging tool is a hanging driver: look at dmesg.' if run.timed_out else tools.hint(answer)
+        return {'msg': ('%s. %s' % (answer, remedy)).strip(), 'error_code': None}
+    error = npu_smi.parse_error(run.text, run.rc)
+    if error:
+        remedy = error['remedy'] or tools.hint(run.text)
+        message = '%s reported an error (exit %s): %s. %s' % (run.command, run.rc, tools.clip(run.text) or 'no text', remedy)
+        return {'msg': message.strip(), 'error_code': error['error_code']}
+    if not info['understood']:
+        printed = tools.clip(run.text) or 'nothing'
+        message = '%s printed no table that is understood, but: %s. Run it by hand on this node.' % (run.command, printed)
+        return {'msg': message, 'error_code': None}
+    return None
+
+
+def ask_details(ask, info):
+    """The questions that the table leaves open; every one of them may go unanswered."""
+    health_details, superpod = [], None
+    if any(npu['phy_id'] is None for npu in info['npus']):
+        npu_smi.apply_mapping(info['npus'], npu_smi.parse_mapping(ask('-m')), info['hardware'])
+    for npu in info['npus']:
+        if npu['health'] != 'OK' and npu['chip_id'] is not None:
+            text = ask('-t', 'health', '-i', str(npu['npu_id']), '-c', str(npu['chip_id']))
+            detail = npu_smi.parse_health(text)
+            detail.update(npu_id=npu['npu_id'], chip_id=npu['chip_id'])
+            health_details.append(detail)
+    if info['hardware'] == 'a3':
+        first = info['npus'][0]
+        superpod = npu_smi.parse_spod_info(ask('-t', 'spod-info', '-i', str(first['npu_id']), '-c', str(first['chip_id'] or 0)))
+    return {'health_details': health_details, 'superpod': superpod}
+
+
+def make_asker(tool, timeout, environment):
+    """A function that gives the text of one C(npu-smi info ...) or ''; after a timeout it asks no more."""
+    state = {'hung': False}
+
+    def ask(*arguments):
+        if state['hung']:
+            return ''
+        run = tools.run_tool([tool, 'info'] + list(arguments), timeout, environment)
+        state['hung'] = run.timed_out
+        return run.out if run.rc == 0 else ''
+
+    return ask
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            'npu_smi_path': {'type': 'path'},
+            'timeout': {'type': 'float', 'default': 30},
+            'details': {'type': 'bool', 'default': True},
+            'install_info_file': {'type': 'path', 'default': '/etc/ascend_install.info'},
+            'driver_version_file': {'type': 'path'},
+            'firmware_version_file': {'type': 'path'},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if params['timeout'] <= 0:
+        module.fail_json(msg='timeout must be more than 0 seconds, not %g.' % params['timeout'])
+    result, driver_home = read_files(params)
+    found = tools.find_tool('npu-smi', params['npu_smi_path'], driver_home)
+    if not found['path']:
+        message = tools.not_found_message('npu-smi', found, 'npu_smi_path')
+        module.fail_json(msg=message, searched=found['searched'], error_code=None, timed_out=False, **result)
+    environment = tools.tool_environment(driver_home)
+    run = tools.run_tool([found['path'], 'info'], params['timeout'], environment)
+    info = npu_smi.parse_info(run.out)
+    if run.truncated:
+        info['warnings'].append('the output was cut at %d bytes' % tools.MAX_OUTPUT_BYTES)
+    failure = tool_failure(run, info)
+    result.update(info, npu_smi=found['path'])
+    # The key "warnings" belongs to Ansible, which shows it and takes it out of the result.
+    result['tool_warnings'] = result.pop('warnings')
+    for warning in result['tool_warnings']:
+        module.warn('npu-smi: %s' % warning)
+    result.pop('understood')
+    if failure:
+        failure.update(stdout=run.out[:20000], stderr=run.err[:20000], rc=run.rc, timed_out=run.timed_out)
+        failure.update(result)
+        module.fail_json(**failure)
+    extra = {'health_details': [], 'superpod': None}
+    if params['details'] and info['npus']:
+        extra = ask_details(make_asker(found['path'], params['timeout'], environment), info)
+    module.exit_json(changed=False, **dict(result, **extra))
+
+
+if __name__ == '__main__':
+    main()

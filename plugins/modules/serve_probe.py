@@ -1,0 +1,186 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Watch one unit for a few seconds while its group starts."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: serve_probe
+short_description: Watch one serving container for a few seconds
+description:
+  - Watches the container for up to O(slice_s) seconds and returns at once when it is not running any more.
+  - On the head of a group it also asks C(/health) and, once that says 200, for a completion of one token; only a completion
+    counts as ready, because C(/health) goes on saying 200 with a peer dead or its link down.
+  - A wait is a loop of such slices, see P(ascend.vllm.group_wait#module).
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+options:
+  container:
+    description: Name of the container.
+    type: str
+    required: true
+  slice_s:
+    description: How long to watch, in seconds.
+    type: float
+    default: 5.0
+  url:
+    description: Base URL of the API, on the head only.
+    type: str
+  model:
+    description: Served model name, needed with O(url).
+    type: str
+  api_key:
+    description: API key of the service.
+    type: str
+  log_lines:
+    description: How many of the last log lines to return when the container has exited.
+    type: int
+    default: 40
+  docker_socket:
+    description: Socket of the Docker engine.
+    type: path
+    default: /var/run/docker.sock
+attributes:
+  check_mode:
+    support: full
+    description: Reads only, so it does the same in check mode.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  platform:
+    support: full
+    platforms: posix
+    description: Nodes with a Docker engine.
+"""
+
+EXAMPLES = r"""
+- name: Watch the head for five seconds
+  ascend.vllm.serve_probe:
+    container: vllm-rank0
+    url: http://198.51.100.11:8000
+    model: deepseek_r1
+  register: probe
+"""
+
+RETURN = r"""
+phase:
+  description: V(running), V(ready) (a completion came back), V(exited) or V(absent).
+  returned: success
+  type: str
+exit_code:
+  description: Exit status of an exited container.
+  returned: success
+  type: int
+health:
+  description: HTTP status of C(/health), null while the port refuses connections or where it was not asked.
+  returned: success
+  type: int
+error:
+  description: What went wrong with the last question to the API, or the engine's own error text for an exited container.
+  returned: success
+  type: str
+last_line:
+  description: Last line of the container's log.
+  returned: success
+  type: str
+log:
+  description: The last lines of the log of an exited container.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
+
+#: Seconds between two looks at the container inside one slice.
+LOOK_S = 1.0
+
+
+def look(engine, name):
+    """Return (phase, exit code, error) of a container."""
+    found = engine.container(name)
+    if found is None:
+        return "absent", None, None
+    if found["State"]["Running"]:
+        return "running", None, None
+    error = found["State"].get("Error") or ("killed by the kernel: out of memory" if found["State"].get("OOMKilled") else None)
+    return "exited", found["State"]["ExitCode"], error
+
+
+def last_line(engine, name):
+    """Return the last line of a log that says anything."""
+    said = [line for line in engine.logs(name, 5) if line.strip()]
+    return said[-1][:300] if said else ""
+
+
+def ask(params, left):
+    """Ask the API within C(left) seconds. Return (health, answered, error)."""
+    headers = {"Authorization": "Bearer " + params["api_key"]} if params["api_key"] else {}
+    try:
+        health = plain_http.request(params["url"] + "/health", timeout=min(2.0, left))[0]
+    except OSError:
+        return None, False, None
+    if health != 200:
+        return health, False, None
+    body = {"model": params["model"], "prompt": "The future of AI is", "max_tokens": 1, "temperature": 0}
+    try:
+        status, answer, text = plain_http.post_json(params["url"] + "/v1/completions", body, headers, timeout=left)
+    except OSError as error:
+        return health, False, "/health says 200, but a completion did not come back: %s" % getattr(error, "reason", error)
+    if status == 200 and answer and answer.get("choices"):
+        return health, True, None
+    return health, False, "/health says 200, but /v1/completions answered HTTP %d: %s" % (status, text[:300])
+
+
+def watch(engine, params):
+    """Watch for one slice; see RETURN for the result."""
+    result = {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "", "log": []}
+    end = time.monotonic() + params["slice_s"]
+    while True:
+        result["phase"], result["exit_code"], result["error"] = look(engine, params["container"])
+        if result["phase"] != "running":
+            result["log"] = engine.logs(params["container"], params["log_lines"]) if result["phase"] == "exited" else []
+            return result
+        left = end - time.monotonic()
+        if params["url"] and left > 0:
+            result["health"], answered, result["error"] = ask(params, max(left, LOOK_S))
+            if answered:
+                result["phase"] = "ready"
+                return result
+        if end - time.monotonic() <= LOOK_S:
+            result["last_line"] = last_line(engine, params["container"])
+            return result
+        time.sleep(LOOK_S)
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "container": {"type": "str", "required": True},
+            "slice_s": {"type": "float", "default": 5.0},
+            "url": {"type": "str"},
+            "model": {"type": "str"},
+            "api_key": {"type": "str", "no_log": True},
+            "log_lines": {"type": "int", "default": 40},
+            "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
+        },
+        required_by={"url": ["model"]},
+        supports_check_mode=True,
+    )
+    try:
+        result = watch(DockerEngine(module.params["docker_socket"]), module.params)
+    except OSError as error:
+        module.fail_json(msg="the Docker engine does not answer: %s. Remedy: systemctl status docker" % error)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection's data, with what a site adds or replaces.
+
+A data folder has a subfolder a kind (``recipes``, ``releases``, ``hardware``), each with YAML files that map names to entries.
+Every entry carries its ``source``. An entry of a later folder replaces the whole entry of the same name. An entry may start
+from another one with ``base: <name>``: mappings are merged key by key, anything else is replaced, ``null`` removes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from .messages import CONTROLLER, check, did_you_mean, is_mapping, known_names, shown
+
+#: The collection's own data.
+BUNDLED = Path(__file__).resolve().parents[2] / "data"
+KINDS = ("recipes", "releases", "hardware")
+
+
+class DataError(Exception):
+    """An entry that cannot be resolved. ``problem`` says why, ``remedy`` what to do."""
+
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML without the trap that the second of two equal keys silently wins."""
+
+    def construct_mapping(self, node, deep=False):
+        """Refuse a key that is there twice."""
+        seen = set()
+        for key_node, _value in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(path: Path) -> object:
+    """Return the content of one YAML file. Raises yaml.YAMLError (also for a key that is there twice) and OSError."""
+    with open(path, encoding="utf-8") as stream:
+        return yaml.load(stream, Loader=_UniqueKeys)
+
+
+def load_all(site_dirs=()) -> tuple[dict, list]:
+    """Return ``({kind: {name: entry}}, checks)`` of the bundled folder and the site's, in that order."""
+    data: dict = {kind: {} for kind in KINDS}
+    checks: list = []
+    for folder in [BUNDLED, *map(Path, site_dirs)]:
+        if folder != BUNDLED:
+            problem = _folder_problem(folder)
+            if problem:
+                checks.append(check(CONTROLLER, "data_folder", "vllm_data_dirs", *problem))
+                continue
+        for kind in KINDS:
+            entries, problems = _load_folder(folder / kind)
+            data[kind].update(entries)
+            checks += problems
+    return data, checks
+
+
+def _folder_problem(folder: Path):
+    """Return (observed, expected, remedy) if a site's folder cannot be used."""
+    wanted = f"an absolute path of a folder with {' or '.join(KINDS)}"
+    if not folder.is_absolute():
+        return (f"the relative path {str(folder)!r}", wanted, "write it from the inventory: '{{ inventory_dir }}/../data'.")
+    if not folder.is_dir():
+        return (f"no folder {folder}", wanted, "correct the path in vllm_data_dirs, or create the folder on the controller.")
+    if not any((folder / kind).is_dir() for kind in KINDS):
+        return (f"{folder} with none of them", wanted, f"put the files into {folder}/recipes, for instance.")
+    return None
+
+
+def _load_folder(folder: Path) -> tuple[dict, list]:
+    """Return the entries of all ``*.yml`` files of one folder and a check for each file or entry that is wrong."""
+    entries: dict = {}
+    checks: list = []
+
+    def refuse(path, observed, expected, remedy):
+        checks.append(check(CONTROLLER, "data_file", str(path), observed, expected, remedy))
+
+    for path in sorted(folder.glob("*.yml")):
+        try:
+            content = read_yaml(path)
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            refuse(path, " ".join(str(error).split()), "a YAML file that can be read", "correct the file.")
+            continue
+        if not is_mapping(content):
+            refuse(path, shown(content), "a mapping of names to entries", "start the file with the entry's name and a colon.")
+            continue
+        for name, entry in content.items():
+            if not is_mapping(entry) or not entry.get("source"):
+                refuse(path, f"the entry {name} without a source", "a source in every entry", "say in 'source' where the numbers of the entry come from.")
+            elif name in entries:
+                refuse(path, f"the entry {name} a second time", "each name once in a folder", "rename or remove one of the two.")
+            else:
+                entries[str(name)] = entry
+    return entries, checks
+
+
+def overlay(base: object, top: object):
+    """Return ``base`` with ``top`` laid over it: mappings key by key, anything else replaced, ``None`` removes the key."""
+    if not (is_mapping(base) and is_mapping(top)):
+        return top
+    merged = dict(base)
+    for key, value in top.items():
+        if value is None:
+            merged.pop(key, None)
+        elif key in merged:
+            merged[key] = overlay(merged[key], value)
+        else:
+            merged[key] = overlay({}, value) if is_mapping(value) else value
+    return merged
+
+
+def resolve(entries: dict, name: str) -> dict:
+    """Return an entry with its bases applied. Raises DataError for an unknown name, an unknown base or a circle of bases."""
+    chain: list = []
+    while True:
+        if name not in entries:
+            by = f", the base of {chain[-1]}" if chain else ""
+            raise DataError(f"{name!r}{by}", f"{did_you_mean(name, entries)}known: {', '.join(sorted(entries)) or 'none'}.")
+        if name in chain:
+            raise DataError(f"a circle of bases: {' -> '.join([*chain, name])}", "remove 'base' from one of them.")
+        chain.append(name)
+        base = entries[name].get("base")
+        if base is None:
+            break
+        name = base
+    merged: dict = {}
+    for link in reversed(chain):
+        merged = overlay(merged, {key: value for key, value in entries[link].items() if key != "base"})
+    return merged
+
+
+def find(entries: dict, name: str, host: str, variable: str, noun: str) -> tuple[dict | None, list]:
+    """Return ``(entry, [])``, or ``(None, [check])`` that lists what is known and names the nearest."""
+    try:
+        return resolve(entries, name), []
+    except DataError as error:
+        return None, [
+            check(host, f"{noun}_known", variable, f"the {noun} {error.problem}", known_names(sorted(entries)), f"set {variable}: {error.remedy}"),
+        ]

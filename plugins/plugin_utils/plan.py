@@ -1,0 +1,423 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: from a request, the data and the nodes' answers to every unit's ranks, addresses, environment and command line.
+
+Pure: nothing is read but the data folders. All problems of all hosts are collected; there is no plan if one of them fails.
+Shape of the plan: ``{schema, run, groups: {name: ..}, hosts: {host: {local_ip, nic_name, hardware, npus_expected, units: [..]}}, notices}``.
+"""
+
+from __future__ import annotations
+
+from . import commandline, inputs, nodes, ranks, recipes
+from . import data as data_folders
+from .messages import check, failed, shown
+from .request import SCHEMA, agreed
+
+#: The ports that HCCL takes on every host of a job, from HCCL_IF_BASE_PORT on (CANN 8.3 and later).
+HCCL_BASE_PORT = 60000
+HCCL_PORTS = 32
+#: Of a larger group the addresses are not listed one by one in every unit: no_proxy would grow with the square of the hosts.
+NO_PROXY_HOSTS = 64
+LOG_ROOT = "/var/log/ascend-vllm"
+HOST_IP_REASON = "vLLM would otherwise take the address of the default route, which need not be the network between the nodes"
+BASE_PORT_REASON = "another group on one of its hosts has HCCL's own ports 60000 to 60031"
+
+
+class Group:
+    """One group while it is planned: its settings, data, ranks and command line. Attributes are None until they are settled."""
+
+    def __init__(self, entry: dict, values: dict):
+        self.name = entry["name"]
+        self.role = entry["role"]
+        self.npus = entry["npus"]
+        self.entry = entry
+        self.hosts, self.checks = ranks.order(entry["hosts"], {host: values[host]["vllm_node_rank"] for host in entry["hosts"] if "vllm_node_rank" in values[host]})
+        self.settings: dict = {}
+        self.release: dict = {}
+        self.recipe = None
+        self.hardware = None
+        self.machine: dict = {}
+        self.tensor_parallel_size = None
+        self.data_parallel_size = None
+        self.blocks: list = []
+        self.seats: list = []
+        self.flags: dict = {}
+        self.base_port = HCCL_BASE_PORT
+        self.own_base_port = False
+        self.envs: dict = {}
+
+    @property
+    def head(self) -> str:
+        """Return the host that answers for the group."""
+        return self.hosts[0]
+
+    def setting(self, name: str, values: dict):
+        """Return a variable of the group: its entry's, else what its hosts agree on, else the default; disagreement is a check."""
+        if name in self.entry["settings"] and name not in ("vllm_extra_args", "vllm_extra_env"):
+            return self.entry["settings"][name]
+        value, checks = agreed(name, self.hosts, values)
+        self.checks += checks
+        own = self.entry["settings"].get(name)
+        return {**value, **own} if own else value
+
+    def host_setting(self, name: str, values: dict):
+        """Return a variable that may differ between hosts, as a mapping {host: value}."""
+        own = self.entry["settings"].get(name)
+        default = inputs.defaults().get(name)
+        if name == "vllm_extra_env":
+            return {host: {**values[host].get(name, default), **(own or {})} for host in self.hosts}
+        return {host: own if own is not None else values[host].get(name, default) for host in self.hosts}
+
+
+def compute(request: dict, discovered: dict | None = None) -> dict:
+    """Return ``{plan, checks, notices}``; ``plan`` is None if a check failed.
+
+    ``discovered``: {host: answer of node_info, or {"error": text}} for the hosts in ``request["discover"]``.
+    """
+    if not request["groups"]:
+        return {"plan": None, "checks": list(request["checks"]), "notices": []}
+    data, found = data_folders.load_all(request["run"].get("vllm_data_dirs") or [])
+    groups, settled, checks, said = settle(request, discovered or {}, data)
+    checks = _distinct([*request["checks"], *found, *checks])
+    plan = None if failed(checks) else _assemble(groups, settled, request, said)
+    return {"plan": plan, "checks": checks, "notices": said}
+
+
+def settle(request: dict, discovered: dict, data: dict) -> tuple[list, dict, list, list]:
+    """Return ``(groups, {host: Node}, checks, notices)``: everything that is known before the plan is written down."""
+    settled, checks = settle_nodes(request, discovered, data["hardware"])
+    groups = [Group(entry, request["inputs"]) for entry in request["groups"]]
+    said: list = []
+    for group in groups:
+        _settings(group, request["inputs"])
+        _data(group, data, settled, request)
+        _ranks(group, settled, request)
+    _share_hosts(groups)
+    for group in groups:
+        said += _command(group, settled, request)
+    _ports(groups)
+    return groups, settled, [*checks, *(entry for group in groups for entry in group.checks)], said
+
+
+def settle_nodes(request: dict, discovered: dict, hardware: dict) -> tuple[dict, list]:
+    """Return ``({host: Node}, checks)``; a host with a problem is in the checks only."""
+    settled, checks = {}, []
+    for host in request["hosts"]:
+        node, found = nodes.settle(host, request["inputs"][host], discovered.get(host), hardware, request["invalid"].get(host, ()))
+        checks += found
+        if node:
+            settled[host] = node
+    return settled, checks + nodes.duplicates(list(settled.values()))
+
+
+def _distinct(checks: list) -> list:
+    """Return the checks in their order without exact repetitions: the request's own are in both lists."""
+    return list({tuple(entry.values()): entry for entry in checks}.values())
+
+
+def _settings(group: Group, values: dict) -> None:
+    """Settle the variables that the hosts of a group share."""
+    for name, option in inputs.options().items():
+        if option["scope"] == "group":
+            group.settings[name] = group.setting(name, values)
+
+
+def _data(group: Group, data: dict, settled: dict, request: dict) -> None:
+    """Settle release, hardware and recipe of a group, as far as its hosts are settled."""
+    release = group.settings["vllm_ascend_version"]
+    entry, found = data_folders.find(data["releases"], release, group.head, "vllm_ascend_version", "release")
+    group.checks += found
+    group.release = entry or {}
+    model = group.settings["vllm_model"]
+    recipe, found = data_folders.find(data["recipes"], model, group.head, "vllm_model", "recipe")
+    group.checks += found
+    group.hardware = _one_hardware(group, settled, request)
+    group.machine = data["hardware"].get(group.hardware, {})
+    if recipe and entry and group.hardware:
+        group.recipe, found = recipes.select(model, recipe, release, group.hardware, group.head)
+        group.checks += found
+
+
+def _one_hardware(group: Group, settled: dict, request: dict) -> str | None:
+    """Return the generation that all hosts of the group have; a second one is refused, naming its first host."""
+    found: dict = {}
+    for host in group.hosts:
+        hardware = settled[host].hardware if host in settled else request["inputs"][host].get("vllm_hardware")
+        if hardware:
+            found.setdefault(hardware, host)
+    first = next(iter(found), None)
+    for hardware, host in list(found.items())[1:]:
+        remedy = "put them into two groups (vllm_groups), or correct vllm_hardware."
+        group.checks.append(check(host, "hardware_agrees", "vllm_hardware", hardware, f"{first} as on {found[first]}: one group is of one generation", remedy))
+    return first
+
+
+def _ranks(group: Group, settled: dict, request: dict) -> None:
+    """Settle the ranks of a group, if its recipe and all of its hosts are settled."""
+    if not group.recipe or any(host not in settled for host in group.hosts) or failed(group.checks):
+        return
+    recipe, values = group.recipe, request["inputs"]
+    tp = group.tensor_parallel_size = group.settings["vllm_tensor_parallel_size"] or recipe.tensor_parallel_size
+    for host in group.hosts:
+        npus = _npus_of_entry(group, settled[host])
+        group.seats.append(ranks.Seat(host, npus, values[host].get("vllm_data_parallel_size_local")))
+    if failed(group.checks):
+        return
+    group.checks += recipes.heads_check(recipe, tp, group.head)
+    blocks, found = ranks.assign(group.seats, tp, group.settings["vllm_data_parallel_size"])
+    group.checks += found
+    if not blocks:
+        return
+    group.data_parallel_size = dp = sum(block.local for block in blocks)
+    flags, found = commandline.merge_flags(recipe.flags, group.settings["vllm_extra_args"], group.head)
+    group.checks += found
+    group.flags = flags
+    present = sum(len(seat.npus) for seat in group.seats)
+    expert_parallel = bool(flags.get("enable-expert-parallel"))
+    group.checks += recipes.size_checks(recipe, present, group.machine["npus"], group.hosts, dp, tp, expert_parallel)
+    group.blocks = blocks
+
+
+def _npus_of_entry(group: Group, node: nodes.Node) -> tuple:
+    """Return the NPUs that the group may use on a host: all, or those of its entry; ids that the host has not are refused."""
+    if group.npus is None:
+        return node.npus
+    if isinstance(group.npus, int):
+        chosen = node.npus[: group.npus]
+        absent = group.npus > len(node.npus)
+    else:
+        chosen = tuple(group.npus)
+        absent = bool(set(chosen) - set(node.npus))
+    if absent:
+        observed = f"group {group.name}: npus {shown(group.npus)}"
+        group.checks.append(check(node.host, "npus_found", "vllm_groups", observed, f"NPUs of the host: {', '.join(map(str, node.npus))}", "correct npus of the entry, or vllm_npus."))
+    return chosen
+
+
+def _share_hosts(groups: list) -> None:
+    """Refuse two groups that use one NPU, and give the second group of a host its own HCCL ports."""
+    owner: dict = {}
+    on_host: dict = {}
+    for index, group in enumerate(groups):
+        for block in group.blocks:
+            for npu in block.npus:
+                first = owner.setdefault((block.host, npu), group.name)
+                if first != group.name:
+                    observed = f"NPU {npu} in the groups {first} and {group.name}"
+                    group.checks.append(check(block.host, "npus_shared", "vllm_groups", observed, "every NPU in one group only", "state npus: [..] in both entries, without a common id."))
+                    break
+        shares = any(on_host.get(host) for host in group.hosts)
+        for host in group.hosts:
+            on_host.setdefault(host, []).append(group.name)
+        if shares:
+            group.base_port = HCCL_BASE_PORT + HCCL_PORTS * index
+            group.own_base_port = True
+
+
+def _command(group: Group, settled: dict, request: dict) -> list:
+    """Settle the environment of every host of a group; return the recipe's notices."""
+    if not group.blocks:
+        return []
+    extra = group.host_setting("vllm_extra_env", request["inputs"])
+    for block in group.blocks:
+        own, reasons = _environment(group, settled[block.host])
+        env, found = commandline.merge_env(own, extra[block.host], block.host)
+        group.checks += found + commandline.env_ranges(env, block.host)
+        group.envs[block.host] = (env, {name: reason for name, reason in reasons.items() if env.get(name) == own[name]})
+    facts = {
+        "release": group.settings["vllm_ascend_version"],
+        "hardware": group.hardware,
+        "role": group.role,
+        "nodes": len(group.hosts),
+        "npus": group.data_parallel_size * group.tensor_parallel_size,
+        "data_parallel_size": group.data_parallel_size,
+        "tensor_parallel_size": group.tensor_parallel_size,
+        "expert_parallel_size": group.data_parallel_size * group.tensor_parallel_size if group.flags.get("enable-expert-parallel") else 1,
+        "env": group.envs[group.head][0],
+        "flag": group.flags,
+    }
+    said, found = recipes.notices(group.recipe, group.name, group.head, facts)
+    group.checks += found
+    return said
+
+
+def network_env(node: nodes.Node) -> dict:
+    """Return what the tutorial exports of a host's address and interface."""
+    return {
+        "HCCL_IF_IP": node.local_ip,
+        "GLOO_SOCKET_IFNAME": node.nic_name,
+        "TP_SOCKET_IFNAME": node.nic_name,
+        "HCCL_SOCKET_IFNAME": node.nic_name,
+    }
+
+
+def _environment(group: Group, node: nodes.Node) -> tuple[dict, dict]:
+    """Return ``(environment, {name: reason})`` of one host before the inventory's is merged; the reasons are of what was added."""
+    env = {**network_env(node), **group.recipe.env}
+    reasons = {}
+
+    def add(name, value, reason):
+        if name not in env:
+            env[name] = value
+            reasons[name] = reason
+
+    add("VLLM_HOST_IP", node.local_ip, HOST_IP_REASON)
+    for name, entry in group.recipe.timeouts.items():
+        add(name, str(entry["value"]), entry["reason"])
+    if group.own_base_port:
+        add("HCCL_IF_BASE_PORT", str(group.base_port), BASE_PORT_REASON)
+    return env, reasons
+
+
+def _ports(groups: list) -> None:
+    """Refuse a port that is used twice on one head, or that HCCL uses there."""
+    taken: dict = {}
+    ranges: dict = {}
+    for group in groups:
+        for host, (env, _reasons) in group.envs.items():
+            base = env.get("HCCL_IF_BASE_PORT", "")
+            base = int(base) if base.isdigit() else group.base_port
+            ranges.setdefault(host, []).append((base, group))
+    for group in groups:
+        for variable in ("vllm_port", "vllm_data_parallel_rpc_port"):
+            port = group.settings[variable]
+            first = taken.setdefault((group.head, port), (group, variable))
+            if first != (group, variable):
+                observed = f"{port} for {variable} of group {group.name} and for {first[1]} of group {first[0].name}"
+                group.checks.append(check(group.head, "ports_distinct", variable, observed, "each port once on a host", f"set {variable} to a free port."))
+            for base, other in ranges.get(group.head, [(group.base_port, group)]):
+                if base <= port < base + HCCL_PORTS:
+                    observed = f"{port}, inside HCCL's ports {base} to {base + HCCL_PORTS - 1} of group {other.name}"
+                    group.checks.append(check(group.head, "ports_distinct", variable, observed, "a port that HCCL does not use", f"set {variable} to a port below {HCCL_BASE_PORT}."))
+    for host, entries in ranges.items():
+        entries = sorted(entries, key=lambda entry: entry[0])
+        for (base, first), (following, second) in zip(entries, entries[1:]):
+            if following < base + HCCL_PORTS:
+                observed = f"HCCL_IF_BASE_PORT {following} of group {second.name} within {HCCL_PORTS} ports of {base} of group {first.name}"
+                second.checks.append(check(host, "ports_distinct", "vllm_extra_env", observed, f"base ports {HCCL_PORTS} or more apart", "correct or remove HCCL_IF_BASE_PORT in vllm_extra_env."))
+
+
+def rank_arguments(group: Group, block: ranks.Block, head_ip: str) -> dict:
+    """Return the options of ``vllm serve`` that say which ranks a host has; those of a single host are the tutorial's A3 script."""
+    flags: dict = {}
+    several = len(group.blocks) > 1
+    if several and block.host != group.head:
+        flags["headless"] = True
+    flags["data-parallel-size"] = group.data_parallel_size
+    if several:
+        flags["data-parallel-size-local"] = block.local
+        if block.host != group.head:
+            flags["data-parallel-start-rank"] = block.start
+        flags["data-parallel-address"] = head_ip
+        flags["data-parallel-rpc-port"] = group.settings["vllm_data_parallel_rpc_port"]
+    flags["tensor-parallel-size"] = group.tensor_parallel_size
+    return flags
+
+
+def _assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
+    """Return the plan of groups that have no problem."""
+    plan = {"schema": SCHEMA, "run": _run(request), "groups": {}, "hosts": {}, "notices": said}
+    for host in request["hosts"]:
+        node = settled[host]
+        plan["hosts"][host] = {"local_ip": node.local_ip, "nic_name": node.nic_name, "hardware": node.hardware, "npus_expected": len(node.npus), "units": []}
+    for group in groups:
+        weights, image = _weights(group), _image(group)
+        shm = group.host_setting("vllm_shm_size", request["inputs"])
+        head_ip = settled[group.head].local_ip
+        quiet = _no_proxy(group, settled)
+        plan["groups"][group.name] = _group_entry(group, head_ip, weights, image)
+        for block in group.blocks:
+            for part in ranks.slices(block, group.tensor_parallel_size):
+                unit = _unit(group, block, part, head_ip, weights, image, shm[block.host])
+                unit["no_proxy"] = quiet(block.host)
+                plan["hosts"][block.host]["units"].append(unit)
+    return plan
+
+
+def _run(request: dict) -> dict:
+    """Return the variables that the whole run shares, without their prefix, for the playbooks to hand on."""
+    return {name.removeprefix("vllm_"): value for name, value in request["run"].items() if name != "vllm_groups"}
+
+
+def _weights(group: Group) -> dict:
+    """Return where the weights come from and where they are: the recipe's, with the inventory's over it."""
+    weights = {**group.recipe.weights, **(group.settings["vllm_weights_source"] or {})}
+    last = weights["id"].rstrip("/").rpartition("/")[2]
+    return {**weights, "dir": group.settings["vllm_weights_dir"] or f"/mnt/weights/{last}"}
+
+
+def _image(group: Group) -> str:
+    """Return the full reference of the image: stated, or built from registry, release, hardware and operating system."""
+    if group.settings["vllm_image"]:
+        return group.settings["vllm_image"]
+    suffix = group.release["image_tag"][group.hardware][group.settings["vllm_image_os"]]
+    return f"{group.settings['vllm_image_registries'][0]}/ascend/vllm-ascend:{group.settings['vllm_ascend_version']}{suffix}"
+
+
+def _no_proxy(group: Group, settled: dict):
+    """Return a function host -> addresses that no proxy may see: the group's, the host itself."""
+    local = ["localhost", "127.0.0.1"]
+    if len(group.hosts) <= NO_PROXY_HOSTS:
+        everyone = [settled[host].local_ip for host in group.hosts] + local
+        return lambda host: list(everyone)
+    head = settled[group.head].local_ip
+    networks = sorted({settled[host].network for host in group.hosts if settled[host].network})
+    return lambda host: list(dict.fromkeys([head, settled[host].local_ip, *networks, *local]))
+
+
+def _group_entry(group: Group, head_ip: str, weights: dict, image: str) -> dict:
+    """Return what every role may want to know of a group."""
+    env, _reasons = group.envs[group.head]
+    return {
+        "role": group.role,
+        "head": group.head,
+        "hosts": group.hosts,
+        "data_parallel_size": group.data_parallel_size,
+        "tensor_parallel_size": group.tensor_parallel_size,
+        "model": group.settings["vllm_model"],
+        "release": group.settings["vllm_ascend_version"],
+        "hardware": group.hardware,
+        "served_model_name": group.settings["vllm_served_model_name"] or group.recipe.served_model_name,
+        "api": {"host": group.head, "address": head_ip, "port": group.settings["vllm_port"]},
+        "api_key_file": group.settings["vllm_api_key_file"],
+        "rpc_port": group.settings["vllm_data_parallel_rpc_port"],
+        "image": image,
+        "ready_timeout_s": int(env.get("VLLM_ENGINE_READY_TIMEOUT_S", 600)),
+        "weights": weights,
+        "recipe_source": group.recipe.source,
+        "software": {key: group.release.get(key) for key in ("vllm", "cann", "mooncake", "torch", "torch_npu", "hdk")},
+    }
+
+
+def _unit(group: Group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: dict, image: str, shm_size: str) -> dict:
+    """Return one container: a contiguous slice of a host's ranks."""
+    is_head = block.host == group.head
+    # A head without ranks of its own only answers HTTP; the first ranks are another host's.
+    name = f"{group.name}-rank{part.rank}" if part.ranks else f"{group.name}-api"
+    env, reasons = group.envs[block.host]
+    served = group.settings["vllm_served_model_name"] or group.recipe.served_model_name
+    flags = {"host": "0.0.0.0", "port": group.settings["vllm_port"], **rank_arguments(group, block, head_ip), "served-model-name": served, **group.flags}
+    candidates = {entry["target"]: {key: entry[key] for key in ("sources", "type", "required")} for entry in group.machine["mounts"]}
+    start = group.release["start"]
+    return {
+        "name": name,
+        "group": group.name,
+        "rank": part.rank,
+        "ranks": part.ranks,
+        "head": is_head,
+        "headless": not is_head,
+        "port": group.settings["vllm_port"],
+        "image": image,
+        "npus": list(part.npus),
+        "devices": [f"/dev/davinci{number}" for number in part.npus] + list(group.machine["device_nodes"]),
+        "mounts": [f"{entry['sources'][0]}:{entry['target']}" for entry in group.machine["mounts"]]
+        + [f"{weights['dir']}:{weights['dir']}:ro", f"{LOG_ROOT}/{name}:/root/ascend/log"],
+        "mount_candidates": candidates,
+        "shm_size": shm_size,
+        "env": env,
+        "env_added": reasons,
+        "argv": ["vllm", "serve", weights["dir"], *commandline.render(flags)],
+        "start": {"set_env": list(start["set_env"]), "ld_preload": list(start["ld_preload"][group.settings["vllm_image_os"]]), "ld_library_path": list(start["ld_library_path"])},
+        "npus_required_hardware": group.hardware,
+    }

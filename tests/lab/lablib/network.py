@@ -1,0 +1,51 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two networks of the lab: the service network (eth0 of every node) and the wire that joins the nodes' RoCE sides."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+from lablib import shape
+from lablib.host import Engine
+
+SERVICE = "ascend-vllm-lab"
+ROCE = "ascend-vllm-lab-roce"
+_BRIDGES = {SERVICE: "avl-service", ROCE: "avl-roce"}
+
+
+def create(engine: Engine) -> None:
+    """Creates both networks. The RoCE one is a plain bridge: what crosses it are the frames of the NPUs."""
+    present = engine.labelled("network")
+    for name, subnet, options in (
+        (SERVICE, shape.SERVICE_NETWORK, ["--gateway", shape.GATEWAY]),
+        (ROCE, shape.ROCE_NETWORK, ["--opt", "com.docker.network.bridge.inhibit_ipv4=true"]),
+    ):
+        if name not in present:
+            bridge = f"com.docker.network.bridge.name={_BRIDGES[name]}"
+            engine.out("network", "create", "--label", shape.LABEL, "--subnet", str(subnet), "--opt", bridge, *options, name)
+    if engine.ours:
+        _firewall("-I")
+
+
+def remove(engine: Engine) -> None:
+    for name in engine.labelled("network"):
+        engine.call("network", "rm", name, check=False)
+    if engine.ours:
+        _firewall("-D")
+
+
+def _firewall(verb: str) -> None:
+    """Lets frames cross the lab's bridges on a machine whose FORWARD policy drops (an earlier engine may have left it so).
+
+    Our own engine writes no firewall rules, and a foreign one writes these itself.
+    """
+    if not shutil.which("iptables"):
+        return
+    for bridge in _BRIDGES.values():
+        rule = ["FORWARD", "-i", bridge, "-o", bridge, "-m", "comment", "--comment", shape.LABEL, "-j", "ACCEPT"]
+        there = subprocess.run(["iptables", "-C", *rule], capture_output=True, check=False).returncode == 0
+        if there != (verb == "-I"):
+            subprocess.run(["iptables", verb, *rule], capture_output=True, check=False)

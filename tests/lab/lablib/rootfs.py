@@ -1,0 +1,142 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two root file systems, from one debootstrap: a small Debian with Python (below the engine image), and the node on top of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from lablib import shape
+from lablib.host import Engine
+from lablib.places import LAB_SOURCE, LOGS, cached, content_key, is_cached
+from lablib.say import run_logged, step
+
+SUITE = "bookworm"
+_NODE_SOURCE = LAB_SOURCE / "node"
+# What a Debian carries that no program of the lab reads.
+_DEAD_WEIGHT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists", "var/cache/debconf")
+_APT = ["apt-get", "-q", "-o", "Acquire::Check-Valid-Until=false"]
+
+
+def base_packages() -> list[str]:
+    return _package_list("base-packages.txt")
+
+
+def node_packages() -> list[str]:
+    return _package_list("node-packages.txt")
+
+
+def _package_list(name: str) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in (_NODE_SOURCE / name).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def mirror() -> str:
+    """The Debian mirror this machine itself uses, or Debian's own."""
+    for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
+        if path.suffix not in (".list", ".sources") or not path.is_file():
+            continue
+        for word in path.read_text(errors="replace").split():
+            if word.startswith(("http://", "https://")) and word.rstrip("/").endswith("/debian"):
+                return word.rstrip("/")
+    return "http://deb.debian.org/debian"
+
+
+def _key() -> str:
+    return content_key(SUITE, _NODE_SOURCE, Path(__file__), shape.REGISTRY)
+
+
+def node_image() -> str:
+    """The node image's name in the host's engine; the tag is the hash of everything that is in it."""
+    return f"ascend-vllm-lab/node:{_key()}"
+
+
+def build() -> Path:
+    """The folder with ``base.tar`` and ``node.tar``, built once."""
+    return cached("rootfs", _key(), _make)
+
+
+def is_built() -> bool:
+    return is_cached("rootfs", _key())
+
+
+def _make(folder: Path) -> None:
+    log = LOGS / "rootfs.log"
+    log.unlink(missing_ok=True)
+    base = folder / "base"
+    with step(f"root file system: debootstrap {SUITE}"):
+        command = ["debootstrap", "--variant=minbase", f"--include={','.join(base_packages())}", SUITE, str(base), mirror()]
+        run_logged(command, log)
+    node = folder / "node"
+    with step(f"root file system: the node's {len(node_packages())} packages"):
+        subprocess.run(["cp", "-a", str(base), str(node)], check=True)
+        _install(node, node_packages(), log)
+        _furnish(node)
+    for tree in (base, node):
+        for dead in _DEAD_WEIGHT:
+            shutil.rmtree(tree / dead, ignore_errors=True)
+        # apt wants the last three at its next run.
+        for wanted in ("var/cache/apt/archives/partial", "var/lib/apt/lists/partial", "var/cache/debconf"):
+            (tree / wanted).mkdir(parents=True, exist_ok=True)
+        run_logged(["tar", "-C", str(tree), "--numeric-owner", "--sort=name", "-cf", f"{tree}.tar", "."], log)
+        shutil.rmtree(tree)
+
+
+def _install(tree: Path, packages: list[str], log: Path) -> None:
+    """apt-get inside the tree. Services must not start there, and the tree needs this machine's resolver for the time."""
+    policy = tree / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    resolver = tree / "etc/resolv.conf"
+    shutil.copy("/etc/resolv.conf", resolver)
+    env = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    chroot = ["chroot", str(tree)]
+    subprocess.run(["mount", "-t", "proc", "proc", str(tree / "proc")], check=True)
+    try:
+        run_logged([*chroot, *_APT, "install", "-y", "--no-install-recommends", *packages], log, env)
+    finally:
+        subprocess.run(["umount", str(tree / "proc")], check=True)
+    policy.unlink()
+    resolver.write_text("")
+
+
+def _furnish(tree: Path) -> None:
+    """Everything of the node that is not a package: the files under node/files, the user ``ops``, the units that start."""
+    shutil.copytree(_NODE_SOURCE / "files", tree, dirs_exist_ok=True, symlinks=True)
+    for path in (_NODE_SOURCE / "files").rglob("*"):
+        os.chown(tree / path.relative_to(_NODE_SOURCE / "files"), 0, 0)
+    (tree / "etc/sudoers.d/ops").chmod(0o440)
+    daemon = {"insecure-registries": [shape.REGISTRY], "log-driver": "json-file", "storage-driver": "overlay2"}
+    (tree / "etc/docker").mkdir(exist_ok=True)
+    (tree / "etc/docker/daemon.json").write_text(json.dumps(daemon, indent=2) + "\n")
+    for key in (tree / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    for useless in ("etc/machine-id", "etc/hostname"):
+        (tree / useless).write_text("")
+    log = LOGS / "rootfs.log"
+    run_logged(["chroot", str(tree), "useradd", "--create-home", "--shell", "/bin/bash", "ops"], log)
+    run_logged(["chroot", str(tree), "systemctl", "enable", "ascend-lab-node.service", "docker.service", "ssh.service"], log)
+    run_logged(["chroot", str(tree), "systemctl", "set-default", "multi-user.target"], log)
+    # Units that make no sense in a container, or that would only make a boot longer.
+    useless_units = ["getty.target", "systemd-logind.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
+                     "e2scrub_reap.service", "fstrim.timer", "docker-registry.service", "systemd-timesyncd.service", "systemd-firstboot.service"]  # fmt: skip
+    run_logged(["chroot", str(tree), "systemctl", "mask", *useless_units], log)
+
+
+def load_node_image(engine: Engine) -> str:
+    """Imports the node's tree into the host's engine, once; returns the image's name."""
+    name = node_image()
+    if engine.call("image", "inspect", name, check=False).returncode == 0:
+        return name
+    tar = build() / "node.tar"
+    with step("node image: docker import"):
+        engine.out("import", "--change", 'CMD ["/sbin/init"]', "--change", "STOPSIGNAL SIGRTMIN+3", "--change", f"LABEL {shape.LABEL}=node", str(tar), name)
+    for stale in engine.out("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "ascend-vllm-lab/node").split():
+        if stale != name:
+            engine.call("image", "rm", "--force", stale, check=False)
+    return name
