@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from ansible import context
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import Board, decide, summary
@@ -43,7 +43,8 @@ class ActionModule(ActionBase):
         host = task_vars["inventory_hostname"]
         workers = int((context.CLIARGS or {}).get("forks") or len(args["hosts"]))
         if workers < len(args["hosts"]):
-            return {"failed": True, "msg": f"forks is {workers}, but {len(args['hosts'])} nodes have to be watched at once. Remedy: --forks {len(args['hosts'])}"}
+            wanted = len(args["hosts"])
+            return {"failed": True, "msg": f"forks is {workers}, but {wanted} nodes have to be watched at once. Remedy: --forks {wanted}"}
         decision, elapsed = self._wait(host, args, Board(args["board"]), task_vars)
         return {
             "changed": False,
@@ -74,14 +75,15 @@ class ActionModule(ActionBase):
                 return board.settle(decision), elapsed
 
     def _slice(self, host, args, task_vars):
-        """Watch this host's unit for one slice; a connection that fails is a state too."""
+        """Watch this host's unit for one slice; a connection or a become that fails is a state too."""
         head = host == args["head"]
         probe = {"container": args["container"], "slice_s": args["slice_s"]}
         if head:
             probe.update(url=args["url"], model=args["model"], api_key=args["api_key"])
         try:
             found = self._execute_module(module_name="ascend.vllm.serve_probe", module_args=probe, task_vars=task_vars)
-        except AnsibleConnectionFailure as error:
+        except AnsibleError as error:
+            # Left to itself it would end this watcher alone, and the others would wait for a node that nobody watches.
             time.sleep(1.0)
             return {"phase": "unreachable", "error": str(error)}
         if found.get("failed"):

@@ -16,7 +16,9 @@ def mount_list(unit, paths, host=""):
     if not is_mapping(unit) or "mount_candidates" not in unit:
         raise AnsibleFilterError(f"mount_list needs a unit of the plan, got {type(unit).__name__}")
     if not is_mapping(paths):
-        raise AnsibleFilterError(f"mount_list needs the paths that node_info returned, a mapping, got {type(paths).__name__}")
+        raise AnsibleFilterError(
+            f"mount_list needs the paths that node_info returned, a mapping, got {type(paths).__name__}"
+        )
     return choose(plain(unit), plain(paths), str(host))
 
 

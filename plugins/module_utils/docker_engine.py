@@ -11,10 +11,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import socket
 from urllib.parse import quote
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
+
+#: Colours and cursor moves; vLLM colours what it prints before each line also where nobody sees it.
+_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -31,7 +36,8 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class DockerEngine:
-    """The engine behind one socket. Every method raises C(OSError) when the engine does not answer in C(timeout) seconds."""
+    """The engine behind one socket. Every method raises C(OSError), with the socket in its text, when the engine does not
+    answer in C(timeout) seconds or not as a Docker engine does."""
 
     def __init__(self, path=DEFAULT_SOCKET, timeout=10.0):
         self.path = path
@@ -45,7 +51,11 @@ class DockerEngine:
             answer = connection.getresponse()
             return answer.status, answer.read()
         except http.client.HTTPException as error:
-            raise OSError("the Docker engine gave no valid answer: %s" % error) from error
+            raise OSError("%s gave no valid HTTP answer: %s" % (self.path, str(error) or type(error).__name__)) from error
+        except socket.timeout as error:
+            raise OSError("%s: no answer within %g s" % (self.path, self.timeout)) from error
+        except OSError as error:
+            raise OSError("%s: %s" % (self.path, error.strerror or error)) from error
         finally:
             connection.close()
 
@@ -55,8 +65,14 @@ class DockerEngine:
         if status == 404:
             return None
         if status != 200:
-            raise OSError("the Docker engine answered %d to %s: %s" % (status, path, body[:200].decode("utf-8", "replace")))
-        return json.loads(body.decode("utf-8", "replace"))
+            raise OSError("%s answered %d to %s: %s" % (self.path, status, path, body[:200].decode("utf-8", "replace").strip()))
+        try:
+            found = json.loads(body.decode("utf-8", "replace"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise OSError("%s answered no object to %s: %s" % (self.path, path, body[:200].decode("utf-8", "replace").strip()))
+        return found
 
     def info(self):
         """Return what C(docker info) knows."""
@@ -71,11 +87,11 @@ class DockerEngine:
         return self._object("/images/%s/json" % quote(reference, safe="/:@"))
 
     def logs(self, name, tail):
-        """Return the last C(tail) lines of a container's output, both streams in their order."""
+        """Return the last C(tail) lines of a container's output, both streams in their order, without colours."""
         status, body = self.get("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (quote(name, safe=""), tail))
         if status != 200:
             return []
-        return demultiplex(body).decode("utf-8", "replace").splitlines()
+        return _TERMINAL.sub("", demultiplex(body).decode("utf-8", "replace")).splitlines()
 
 
 def demultiplex(body):
@@ -89,3 +105,22 @@ def demultiplex(body):
         parts.append(rest[8:8 + size])
         rest = rest[8 + size:]
     return b"".join(parts) + rest
+
+
+def processes_below(pid, proc="/proc"):
+    """Return the sorted ids of a process and all that descend from it: with a container's first process, all of the container."""
+    children = {}
+    for name in os.listdir(proc):
+        if name.isdigit():
+            try:
+                with open(os.path.join(proc, name, "stat"), encoding="utf-8", errors="replace") as stream:
+                    # The name in parentheses may hold anything; state and parent follow it.
+                    parent = int(stream.read().rpartition(")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                continue
+            children.setdefault(parent, []).append(int(name))
+    found, todo = set(), [pid]
+    while todo:
+        found.add(todo[-1])
+        todo += [child for child in children.get(todo.pop(), []) if child not in found]
+    return sorted(found)

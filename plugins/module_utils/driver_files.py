@@ -15,14 +15,14 @@ import os
 import re
 import stat
 
-INSTALL_INFO = '/etc/ascend_install.info'
-HCCN_CONF = '/etc/hccn.conf'
-ASCEND_HOME = '/usr/local/Ascend'
+INSTALL_INFO = "/etc/ascend_install.info"
+HCCN_CONF = "/etc/hccn.conf"
+ASCEND_HOME = "/usr/local/Ascend"
 MAX_FILE_BYTES = 1024 * 1024
 
-_PAIR = re.compile(r'^\s*([^=:\s][^=:]*?)\s*[=:]\s*(.*?)\s*$')
-_CONF_LINE = re.compile(r'^\s*([A-Za-z][\w.\-]*)_(\d{1,3})\s*=\s*(.*?)\s*$')
-_ADDRESS_KEYS = ('address', 'netmask', 'gateway', 'netdetect')
+_PAIR = re.compile(r"^\s*([^=:\s][^=:]*?)\s*[=:]\s*(.*?)\s*$")
+_CONF_LINE = re.compile(r"^\s*([A-Za-z][\w.\-]*)_(\d{1,3})\s*=\s*(.*?)\s*$")
+_ADDRESS_KEYS = ("address", "netmask", "gateway", "netdetect")
 
 
 def file_type(path):
@@ -31,30 +31,30 @@ def file_type(path):
         mode = os.stat(path).st_mode
     except OSError:
         return None
-    for test, name in ((stat.S_ISREG, 'file'), (stat.S_ISDIR, 'directory'), (stat.S_ISCHR, 'char')):
+    for test, name in ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISCHR, "char")):
         if test(mode):
             return name
-    return 'other'
+    return "other"
 
 
 def read_text(path, limit=MAX_FILE_BYTES):
     """{exists, type, text, error}: text is '' and error says why when the content could not be read as a whole."""
-    found = {'exists': os.path.lexists(path), 'type': file_type(path), 'text': '', 'error': None}
-    if found['type'] != 'file':
-        if found['type'] is None:
-            found['error'] = 'a dangling link' if found['exists'] else 'missing'
+    found = {"exists": os.path.lexists(path), "type": file_type(path), "text": "", "error": None}
+    if found["type"] != "file":
+        if found["type"] is None:
+            found["error"] = "a dangling link" if found["exists"] else "missing"
         else:
-            found['error'] = 'not a file but a %s' % found['type']
+            found["error"] = "not a file but a %s" % found["type"]
         return found
     try:
-        with open(path, 'rb') as handle:
+        with open(path, "rb") as handle:
             data = handle.read(limit + 1)
     except OSError as exc:
-        found['error'] = exc.strerror or str(exc)
+        found["error"] = exc.strerror or str(exc)
         return found
     if len(data) > limit:
-        found['error'] = 'larger than %d bytes' % limit
-    found['text'] = data[:limit].decode('utf-8', 'replace')
+        found["error"] = "larger than %d bytes" % limit
+    found["text"] = data[:limit].decode("utf-8", "replace")
     return found
 
 
@@ -62,7 +62,7 @@ def parse_pairs(text):
     """C(key=value) or C(key : value) lines as a dict of str; the first of a repeated key counts, other lines do not."""
     pairs = {}
     for line in text.splitlines():
-        if line.lstrip().startswith('#'):
+        if line.lstrip().startswith("#"):
             continue
         match = _PAIR.match(line[:4096])
         if match:
@@ -73,11 +73,11 @@ def parse_pairs(text):
 def package_version(text):
     """The version a version.info names (driver, firmware: C(Version=); nnal: C(<package> Version : )), or None."""
     pairs = parse_pairs(text)
-    for key in ('Version', 'package_version', 'version'):
+    for key in ("Version", "package_version", "version"):
         if pairs.get(key):
             return pairs[key]
     for key, value in pairs.items():
-        if key.endswith(' Version') and value:
+        if key.endswith(" Version") and value:
             return value
     return None
 
@@ -88,26 +88,26 @@ def read_install_info(path=INSTALL_INFO):
     Older drivers do not write Driver_Install_Mode and Driver_Install_Status, so their absence is no error.
     """
     found = read_text(path)
-    values = parse_pairs(found['text'])
-    errors = [found['error']] if found['error'] else []
-    if found['type'] == 'file' and not found['error'] and 'Driver_Install_Path_Param' not in values:
-        errors.append('no line Driver_Install_Path_Param=')
-    return {'path': path, 'exists': found['exists'], 'type': found['type'], 'values': values, 'errors': errors}
+    values = parse_pairs(found["text"])
+    errors = [found["error"]] if found["error"] else []
+    if found["type"] == "file" and not found["error"] and "Driver_Install_Path_Param" not in values:
+        errors.append("no line Driver_Install_Path_Param=")
+    return {"path": path, "exists": found["exists"], "type": found["type"], "values": values, "errors": errors}
 
 
 def install_home(install_info):
     """The folder that holds driver/ and firmware/: as ascend_install.info says, else the usual one."""
-    stated = install_info['values'].get('Driver_Install_Path_Param', '')
-    return stated if stated.startswith('/') else ASCEND_HOME
+    stated = install_info["values"].get("Driver_Install_Path_Param", "")
+    return stated if stated.startswith("/") else ASCEND_HOME
 
 
 def read_version(path):
     """(version or None, error or None) of a version.info."""
     found = read_text(path)
-    if found['error']:
-        return None, '%s: %s' % (path, found['error'])
-    version = package_version(found['text'])
-    return version, None if version else '%s: no line Version=' % path
+    if found["error"]:
+        return None, "%s: %s" % (path, found["error"])
+    version = package_version(found["text"])
+    return version, None if version else "%s: no line Version=" % path
 
 
 def ipv4(text):
@@ -130,46 +130,46 @@ def parse_hccn_conf(text):
     errors = []
     for count, line in enumerate(text.splitlines(), 1):
         line = line[:4096]
-        if not line.strip() or line.lstrip().startswith('#'):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _CONF_LINE.match(line)
         if not match:
-            errors.append('line %d is not understood: %s' % (count, line.strip()[:120]))
+            errors.append("line %d is not understood: %s" % (count, line.strip()[:120]))
             continue
         key, device, value = match.group(1), str(int(match.group(2))), match.group(3)
         values = devices.setdefault(device, {})
         if key in _ADDRESS_KEYS and not ipv4(value):
-            errors.append('line %d: %s_%s is not an IPv4 address: %r' % (count, key, device, value[:60]))
-        if key == 'tls_enable':
-            if value not in ('0', '1'):
-                errors.append('line %d: tls_enable_%s is neither 0 nor 1: %r' % (count, device, value[:60]))
-            value = int(value) if value in ('0', '1') else None
+            errors.append("line %d: %s_%s is not an IPv4 address: %r" % (count, key, device, value[:60]))
+        if key == "tls_enable":
+            if value not in ("0", "1"):
+                errors.append("line %d: tls_enable_%s is neither 0 nor 1: %r" % (count, device, value[:60]))
+            value = int(value) if value in ("0", "1") else None
         if key in values and values[key] != value:
-            errors.append('line %d: %s_%s is given twice with different values' % (count, key, device))
+            errors.append("line %d: %s_%s is given twice with different values" % (count, key, device))
         values[key] = value
-    return {'devices': devices, 'errors': errors}
+    return {"devices": devices, "errors": errors}
 
 
 def read_hccn_conf(path=HCCN_CONF):
     """{path, exists, type, devices, errors} of hccn.conf; see parse_hccn_conf for the last two."""
     found = read_text(path)
-    parsed = parse_hccn_conf(found['text'])
-    errors = [found['error']] if found['error'] else []
-    if found['type'] == 'file' and not found['error'] and not parsed['devices']:
-        errors.append('states no device')
+    parsed = parse_hccn_conf(found["text"])
+    errors = [found["error"]] if found["error"] else []
+    if found["type"] == "file" and not found["error"] and not parsed["devices"]:
+        errors.append("states no device")
     return {
-        'path': path,
-        'exists': found['exists'],
-        'type': found['type'],
-        'devices': parsed['devices'],
-        'errors': errors + parsed['errors'],
+        "path": path,
+        "exists": found["exists"],
+        "type": found["type"],
+        "devices": parsed["devices"],
+        "errors": errors + parsed["errors"],
     }
 
 
-def device_ids(dev='/dev'):
+def device_ids(dev="/dev"):
     """Sorted physical ids from the device nodes davinciN (davinci_manager is none of them)."""
     try:
         names = os.listdir(dev)
     except OSError:
         return []
-    return sorted(int(name[7:]) for name in names if re.match(r'^davinci\d{1,4}$', name))
+    return sorted(int(name[7:]) for name in names if re.match(r"^davinci\d{1,4}$", name))

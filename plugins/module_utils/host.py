@@ -10,7 +10,6 @@ tests can hand in folders of their own.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -20,14 +19,14 @@ import stat
 import struct
 import sys
 
-MAX_REPLY_BYTES = 4 * 1024 * 1024
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DockerEngine
 
 # PCI device ids of vendor 19e5.
-GENERATION_OF_PCI = {'0xd801': '910a', '0xd802': 'a2', '0xd803': 'a3', '0xd500': '310p', '0xd806': '950'}
-PCI_VENDOR = '0x19e5'
+GENERATION_OF_PCI = {"0xd801": "910a", "0xd802": "a2", "0xd803": "a3", "0xd500": "310p", "0xd806": "950"}
+PCI_VENDOR = "0x19e5"
 
-_LISTEN = '0A'
-_ONELINE = re.compile(r'^\d+:\s+([^\s@]+)(?:@\S+)?\s+inet\s+(\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?)(?:\s+peer\s+\S+/(\d{1,2}))?')
+_LISTEN = "0A"
+_ONELINE = re.compile(r"^\d+:\s+([^\s@]+)(?:@\S+)?\s+inet\s+(\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?)(?:\s+peer\s+\S+/(\d{1,2}))?")
 
 
 def parse_ip_json(text):
@@ -40,18 +39,18 @@ def parse_ip_json(text):
         links = json.loads(text)
         interfaces = []
         for link in links:
-            if not link.get('ifname'):
+            if not link.get("ifname"):
                 continue
-            state = link.get('operstate')
+            state = link.get("operstate")
             interfaces.append(
                 {
-                    'name': link['ifname'],
-                    'up': state == 'UP' or (state == 'UNKNOWN' and 'UP' in link.get('flags', [])),
-                    'mtu': link.get('mtu'),
-                    'addresses': [
-                        '%s/%s' % (entry['local'], entry['prefixlen'])
-                        for entry in link.get('addr_info', [])
-                        if entry.get('family') == 'inet' and 'local' in entry
+                    "name": link["ifname"],
+                    "up": state == "UP" or (state == "UNKNOWN" and "UP" in link.get("flags", [])),
+                    "mtu": link.get("mtu"),
+                    "addresses": [
+                        "%s/%s" % (entry["local"], entry["prefixlen"])
+                        for entry in link.get("addr_info", [])
+                        if entry.get("family") == "inet" and "local" in entry
                     ],
                 }
             )
@@ -67,21 +66,21 @@ def parse_ip_oneline(text):
         match = _ONELINE.match(line)
         if match:
             name, address, peer_prefix = match.groups()
-            if '/' not in address:
-                address = '%s/%s' % (address, peer_prefix or '32')
+            if "/" not in address:
+                address = "%s/%s" % (address, peer_prefix or "32")
             addresses.setdefault(name, []).append(address)
     return addresses
 
 
 def _read(path):
     try:
-        with open(path, 'r') as handle:
+        with open(path, "r") as handle:
             return handle.read(65536).strip()
     except (OSError, ValueError):
-        return ''
+        return ""
 
 
-def sys_interfaces(addresses, root='/sys/class/net'):
+def sys_interfaces(addresses, root="/sys/class/net"):
     """The shape of parse_ip_json from /sys and the addresses of parse_ip_oneline, for an C(ip) without C(-j)."""
     try:
         names = sorted(os.listdir(root))
@@ -92,39 +91,39 @@ def sys_interfaces(addresses, root='/sys/class/net'):
         folder = os.path.join(root, name)
         if not os.path.isdir(folder):
             continue
-        state, mtu, flags = (_read(os.path.join(folder, leaf)) for leaf in ('operstate', 'mtu', 'flags'))
-        is_up = bool(re.match(r'^0x[0-9a-f]+$', flags)) and bool(int(flags, 16) & 1)
+        state, mtu, flags = (_read(os.path.join(folder, leaf)) for leaf in ("operstate", "mtu", "flags"))
+        is_up = bool(re.match(r"^0x[0-9a-f]+$", flags)) and bool(int(flags, 16) & 1)
         interfaces.append(
             {
-                'name': name,
-                'up': state == 'up' or (state == 'unknown' and is_up),
-                'mtu': int(mtu) if mtu.isdigit() else None,
-                'addresses': addresses.get(name, []),
+                "name": name,
+                "up": state == "up" or (state == "unknown" and is_up),
+                "mtu": int(mtu) if mtu.isdigit() else None,
+                "addresses": addresses.get(name, []),
             }
         )
     return interfaces
 
 
-def pci_generation(root='/sys/bus/pci/devices'):
+def pci_generation(root="/sys/bus/pci/devices"):
     """The NPU generation by PCI device ids, or 'unknown' (no card, or cards of several generations)."""
     try:
         names = os.listdir(root)
     except OSError:
-        return 'unknown'
+        return "unknown"
     kinds = set()
     for name in names:
-        if _read(os.path.join(root, name, 'vendor')).lower() == PCI_VENDOR:
-            kinds.add(GENERATION_OF_PCI.get(_read(os.path.join(root, name, 'device')).lower()))
+        if _read(os.path.join(root, name, "vendor")).lower() == PCI_VENDOR:
+            kinds.add(GENERATION_OF_PCI.get(_read(os.path.join(root, name, "device")).lower()))
     # Other Huawei devices (NICs) carry the same vendor id.
     kinds.discard(None)
-    return kinds.pop() if len(kinds) == 1 else 'unknown'
+    return kinds.pop() if len(kinds) == 1 else "unknown"
 
 
 def _hex_address(text):
     """An address of /proc/net/tcp{,6}: 32-bit words in the byte order of the machine."""
     words = [int(text[at:at + 8], 16) for at in range(0, len(text), 8)]
-    order = '<' if sys.byteorder == 'little' else '>'
-    packed = b''.join(struct.pack(order + 'I', word) for word in words)
+    order = "<" if sys.byteorder == "little" else ">"
+    packed = b"".join(struct.pack(order + "I", word) for word in words)
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
@@ -136,16 +135,16 @@ def parse_proc_tcp(text):
         if len(words) < 10 or words[3] != _LISTEN:
             continue
         try:
-            address, port = words[1].split(':')
-            listeners.append({'port': int(port, 16), 'address': _hex_address(address), 'inode': int(words[9])})
+            address, port = words[1].split(":")
+            listeners.append({"port": int(port, 16), "address": _hex_address(address), "inode": int(words[9])})
         except (ValueError, OSError, struct.error):
             continue
     return listeners
 
 
-def socket_owners(inodes, proc='/proc'):
+def socket_owners(inodes, proc="/proc"):
     """{inode: (pid, process name)} for those of the inodes whose owner may be seen (all of them, as root)."""
-    wanted = dict(('socket:[%d]' % inode, inode) for inode in inodes)
+    wanted = dict(("socket:[%d]" % inode, inode) for inode in inodes)
     owners = {}
     if not wanted:
         return owners
@@ -154,7 +153,7 @@ def socket_owners(inodes, proc='/proc'):
     except OSError:
         return owners
     for pid in pids:
-        folder = os.path.join(proc, str(pid), 'fd')
+        folder = os.path.join(proc, str(pid), "fd")
         try:
             descriptors = os.listdir(folder)
         except OSError:
@@ -166,48 +165,48 @@ def socket_owners(inodes, proc='/proc'):
                 continue
             inode = wanted.get(target)
             if inode is not None and inode not in owners:
-                owners[inode] = (pid, _read(os.path.join(proc, str(pid), 'comm')) or None)
+                owners[inode] = (pid, _read(os.path.join(proc, str(pid), "comm")) or None)
         if len(owners) == len(wanted):
             break
     return owners
 
 
-def listening(ports, proc='/proc'):
+def listening(ports, proc="/proc"):
     """Who listens on the asked TCP ports, IPv4 and IPv6: [{port, address, pid, process}], sorted."""
     if not ports:
         return []
     found = []
-    for leaf in ('net/tcp', 'net/tcp6'):
+    for leaf in ("net/tcp", "net/tcp6"):
         try:
             # Not _read: a busy node has more sockets than fit a small buffer.
-            with open(os.path.join(proc, leaf), 'r') as handle:
+            with open(os.path.join(proc, leaf), "r") as handle:
                 text = handle.read()
         except (OSError, ValueError):
             continue
-        found.extend(entry for entry in parse_proc_tcp(text) if entry['port'] in ports)
-    owners = socket_owners(set(entry['inode'] for entry in found), proc)
+        found.extend(entry for entry in parse_proc_tcp(text) if entry["port"] in ports)
+    owners = socket_owners(set(entry["inode"] for entry in found), proc)
     result = []
     for entry in found:
-        pid, name = owners.get(entry['inode'], (None, None))
-        line = {'port': entry['port'], 'address': entry['address'], 'pid': pid, 'process': name}
+        pid, name = owners.get(entry["inode"], (None, None))
+        line = {"port": entry["port"], "address": entry["address"], "pid": pid, "process": name}
         if line not in result:
             result.append(line)
-    return sorted(result, key=lambda line: (line['port'], line['address']))
+    return sorted(result, key=lambda line: (line["port"], line["address"]))
 
 
 def describe_path(path):
     """{exists, type: file|directory|char|other|None, size (bytes), target (realpath), error}; links are followed."""
-    found = {'exists': False, 'type': None, 'size': None, 'target': os.path.realpath(path), 'error': None}
+    found = {"exists": False, "type": None, "size": None, "target": os.path.realpath(path), "error": None}
     try:
         status = os.stat(path)
     except OSError as exc:
         if os.path.islink(path):
-            found['error'] = 'a link to nothing'
+            found["error"] = "a link to nothing"
         elif not isinstance(exc, (FileNotFoundError, NotADirectoryError)):
-            found['error'] = exc.strerror or str(exc)
+            found["error"] = exc.strerror or str(exc)
         return found
-    kinds = ((stat.S_ISREG, 'file'), (stat.S_ISDIR, 'directory'), (stat.S_ISCHR, 'char'))
-    found['type'] = ([name for test, name in kinds if test(status.st_mode)] + ['other'])[0]
+    kinds = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISCHR, "char"))
+    found["type"] = ([name for test, name in kinds if test(status.st_mode)] + ["other"])[0]
     found.update(exists=True, size=status.st_size)
     return found
 
@@ -220,61 +219,41 @@ def describe_disk(path):
     try:
         usage = shutil.disk_usage(place)
     except OSError as exc:
-        return {'path': place, 'free_bytes': None, 'total_bytes': None, 'error': exc.strerror or str(exc)}
-    return {'path': place, 'free_bytes': usage.free, 'total_bytes': usage.total, 'error': None}
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket, which http.client can speak but not open."""
-
-    def __init__(self, path, timeout):
-        http.client.HTTPConnection.__init__(self, 'localhost', timeout=timeout)
-        self._path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def _connection(docker_host, timeout):
-    if docker_host.startswith('unix://') or docker_host.startswith('/'):
-        return _UnixConnection(docker_host[7:] if docker_host.startswith('unix://') else docker_host, timeout)
-    match = re.match(r'^(?:tcp|http)://([^/:]+|\[[0-9a-fA-F:]+\])(?::(\d+))?/?$', docker_host)
-    if not match:
-        raise ValueError('docker_host %r is none of unix:///path, tcp://host:port' % docker_host)
-    return http.client.HTTPConnection(match.group(1).strip('[]'), int(match.group(2) or 2375), timeout=timeout)
+        return {"path": place, "free_bytes": None, "total_bytes": None, "error": exc.strerror or str(exc)}
+    return {"path": place, "free_bytes": usage.free, "total_bytes": usage.total, "error": None}
 
 
 def docker_get(docker_host, path, timeout):
-    """The JSON object at one path of the Docker API. Raises OSError, ValueError or HTTPException."""
-    connection = _connection(docker_host, timeout)
+    """The JSON object at one path of the Docker API. Raises OSError or ValueError, with the socket in the text."""
+    socket_path = docker_host[7:] if docker_host.startswith("unix://") else docker_host
+    if not socket_path.startswith("/"):
+        raise ValueError("docker_host %r is not unix:///path" % docker_host)
+    status, body = DockerEngine(socket_path, timeout).get(path)
+    if status != 200:
+        raise ValueError("%s answered %d to %s: %s" % (socket_path, status, path, body[:200].decode("utf-8", "replace").strip()))
     try:
-        connection.request('GET', path, headers={'Host': 'localhost'})
-        response = connection.getresponse()
-        body = response.read(MAX_REPLY_BYTES)
-        if response.status != 200:
-            raise ValueError('%s answered %d: %s' % (path, response.status, body[:200].decode('utf-8', 'replace').strip()))
-        value = json.loads(body.decode('utf-8', 'replace'))
-        if not isinstance(value, dict):
-            raise ValueError('%s answered no object' % path)
-        return value
-    finally:
-        connection.close()
+        value = json.loads(body.decode("utf-8", "replace"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError("%s answered no object to %s" % (socket_path, path))
+    return value
 
 
 def _without_password(url):
     """A proxy URL whose user and password must not reach a report."""
-    return re.sub(r'//[^/@\s]+@', '//***@', url) if isinstance(url, str) else None
+    return re.sub(r"//[^/@\s]+@", "//***@", url) if isinstance(url, str) else None
 
 
 def _insecure_registries(info):
     """Host names and networks that the engine asks over plain HTTP: [str], sorted."""
-    config = info.get('RegistryConfig')
+    config = info.get("RegistryConfig")
     config = config if isinstance(config, dict) else {}
-    found = set(entry for entry in config.get('InsecureRegistryCIDRs') or [] if isinstance(entry, str))
-    for name, index in (config.get('IndexConfigs') or {}).items():
-        if isinstance(index, dict) and index.get('Secure') is False:
+    networks = config.get("InsecureRegistryCIDRs")
+    found = set(entry for entry in (networks if isinstance(networks, list) else []) if isinstance(entry, str))
+    indexes = config.get("IndexConfigs")
+    for name, index in (indexes if isinstance(indexes, dict) else {}).items():
+        if isinstance(index, dict) and index.get("Secure") is False:
             found.add(name)
     return sorted(found)
 
@@ -283,31 +262,29 @@ def describe_docker(docker_host, timeout):
     """The Docker engine: {reachable, version, api_version, root_dir, default_runtime, insecure_registries, http_proxy,
     https_proxy, no_proxy, error}; error is None when both questions were answered."""
     found = {
-        'reachable': False,
-        'version': None,
-        'api_version': None,
-        'root_dir': None,
-        'default_runtime': None,
-        'insecure_registries': [],
-        'http_proxy': None,
-        'https_proxy': None,
-        'no_proxy': None,
-        'error': None,
+        "reachable": False,
+        "version": None,
+        "api_version": None,
+        "root_dir": None,
+        "default_runtime": None,
+        "insecure_registries": [],
+        "http_proxy": None,
+        "https_proxy": None,
+        "no_proxy": None,
+        "error": None,
     }
     try:
-        version = docker_get(docker_host, '/version', timeout)
-        found.update(reachable=True, version=version.get('Version'), api_version=version.get('ApiVersion'))
-        info = docker_get(docker_host, '/info', timeout)
+        version = docker_get(docker_host, "/version", timeout)
+        found.update(reachable=True, version=version.get("Version"), api_version=version.get("ApiVersion"))
+        info = docker_get(docker_host, "/info", timeout)
         found.update(
-            root_dir=info.get('DockerRootDir') or None,
-            default_runtime=info.get('DefaultRuntime') or None,
+            root_dir=info.get("DockerRootDir") or None,
+            default_runtime=info.get("DefaultRuntime") or None,
             insecure_registries=_insecure_registries(info),
-            http_proxy=_without_password(info.get('HttpProxy') or None),
-            https_proxy=_without_password(info.get('HttpsProxy') or None),
-            no_proxy=info.get('NoProxy') or None,
+            http_proxy=_without_password(info.get("HttpProxy") or None),
+            https_proxy=_without_password(info.get("HttpsProxy") or None),
+            no_proxy=info.get("NoProxy") or None,
         )
-    except socket.timeout:
-        found['error'] = '%s: no answer within %g s' % (docker_host, timeout)
-    except (OSError, ValueError, AttributeError, http.client.HTTPException) as exc:
-        found['error'] = '%s: %s' % (docker_host, getattr(exc, 'strerror', None) or exc or type(exc).__name__)
+    except (OSError, ValueError) as exc:
+        found["error"] = str(exc)
     return found

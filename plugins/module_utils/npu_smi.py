@@ -4,7 +4,7 @@
 
 """Parsers of what C(npu-smi) prints: text in, dicts out, no exception for any text.
 
-The table of C(npu-smi info) has been seen 91, 92, 98, 99, 106 and 118 characters wide, with and without Phy-ID, with
+The table of C(npu-smi info) has been seen 93, 98, 99, 106 and 116 characters wide, with and without Phy-ID, with
 and without HBM, with four or five process columns, and with the NPU id in a cell of its own (950). So rows are split
 on C(|), columns are taken by the titles in the header, and inside a cell a value is either one word or a
 C(used / total) pair. What cannot be placed with certainty is None; a row that is not understood is reported, never
@@ -20,27 +20,27 @@ CODE_OF_EXIT = {187: -8005, 172: -8020, 215: -9001, 211: -9005, 217: -9255}
 
 REMEDY = {
     -8005: (
-        'The NPU driver does not answer. Check that it is loaded (lsmod | grep drv_), that /dev/davinci_manager, '
-        '/dev/devmm_svm and /dev/hisi_hdc exist and that the task runs as root; reboot or reinstall the driver if so.'
+        "The NPU driver does not answer. Check that it is loaded (lsmod | grep drv_), that /dev/davinci_manager, "
+        "/dev/devmm_svm and /dev/hisi_hdc exist and that the task runs as root; reboot or reinstall the driver if so."
     ),
     -8020: (
-        'The devices are held by somebody else, usually a container that was given them. '
-        'Find it (docker ps) and stop it, then try again.'
+        "The devices are held by somebody else, usually a container that was given them. "
+        "Find it (docker ps) and stop it, then try again."
     ),
-    -9001: 'A parameter was refused: the installed driver may be older than the tool expects.',
-    -9005: 'The driver answered with an internal error: look at dmesg and at the NPU logs, then reset or reboot.',
-    -9255: 'The installed driver does not support this question.',
+    -9001: "A parameter was refused: the installed driver may be older than the tool expects.",
+    -9005: "The driver answered with an internal error: look at dmesg and at the NPU logs, then reset or reboot.",
+    -9255: "The installed driver does not support this question.",
 }
 
-_PAIR = r'(?P<used>\d+|NA|-)\s*/\s*(?P<total>\d+|NA|-)'
-_VALUE = re.compile(_PAIR + r'|(?P<single>\S+)')
-_TITLE = re.compile(r'NPU ID|NPU Util\(%\)|\S+')
-_NUMBER = re.compile(r'^-?\d{1,18}(\.\d{1,6})?$')
-_BUS_ID = re.compile(r'^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]{1,2}$')
-_IDLE = re.compile(r'No running process\w* found in NPU\s+(\d+)')
-_TOOL = re.compile(r'\bnpu-smi\s+(?!Version:)(\S+)')
-_DRIVER = re.compile(r'\bVersion:\s*([^\s|]+)')
-_ERROR = re.compile(r'\bret(?:\s+is|:)\s*\(?(-\d{1,9})')
+_PAIR = r"(?P<used>\d+|NA|-)\s*/\s*(?P<total>\d+|NA|-)"
+_VALUE = re.compile(_PAIR + r"|(?P<single>\S+)")
+_TITLE = re.compile(r"NPU ID|NPU Util\(%\)|\S+")
+_NUMBER = re.compile(r"^-?\d{1,18}(\.\d{1,6})?$")
+_BUS_ID = re.compile(r"^[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]{1,2}$")
+_IDLE = re.compile(r"No running process\w* found in NPU\s+(\d+)")
+_TOOL = re.compile(r"\bnpu-smi\s+(?!Version:)(\S+)")
+_DRIVER = re.compile(r"\bVersion:\s*([^\s|]+)")
+_ERROR = re.compile(r"\bret(?:\s+is|:)\s*\(?(-\d{1,9})")
 _LONGEST_LINE = 1024
 _MOST_NOTES = 20
 _MIB = 1024 * 1024
@@ -51,7 +51,7 @@ def number(text):
     text = text.strip()
     if not _NUMBER.match(text):
         return None
-    return float(text) if '.' in text else int(text)
+    return float(text) if "." in text else int(text)
 
 
 def _whole(text):
@@ -62,31 +62,31 @@ def _whole(text):
 def _word(text):
     """A word as printed; None for the marks that stand for nothing."""
     text = text.strip()
-    return None if text in ('', '-', 'NA', 'N/A') else text
+    return None if text in ("", "-", "NA", "N/A") else text
 
 
 def _cells(line):
     body = line.strip()[1:]
-    if body.endswith('|'):
+    if body.endswith("|"):
         body = body[:-1]
-    return [cell.strip() for cell in body.split('|')]
+    return [cell.strip() for cell in body.split("|")]
 
 
 def _values(cell):
     """The values of one cell: ([single words], [(used, total)])."""
     singles, pairs = [], []
     for match in _VALUE.finditer(cell):
-        if match.group('single') is not None:
-            singles.append(match.group('single'))
+        if match.group("single") is not None:
+            singles.append(match.group("single"))
         else:
-            pairs.append((_whole(match.group('used')), _whole(match.group('total'))))
+            pairs.append((_whole(match.group("used")), _whole(match.group("total"))))
     return singles, pairs
 
 
 def _titles(cell):
     """Column titles of a header cell: ([single-valued], [usage])."""
     titles = _TITLE.findall(cell)
-    return [t for t in titles if '-Usage' not in t], [t for t in titles if '-Usage' in t]
+    return [t for t in titles if "-Usage" not in t], [t for t in titles if "-Usage" in t]
 
 
 def _place(titles, values):
@@ -119,11 +119,11 @@ class _Table:
                 self.note(line)
                 continue
             line = line.strip()
-            if line.startswith('|'):
+            if line.startswith("|"):
                 self.table_line(line)
-            elif line.startswith('[WARNING]'):
+            elif line.startswith("[WARNING]"):
                 self.warnings.append(line)
-            elif line and not line.startswith('+') and line != '...':
+            elif line and not line.startswith("+") and line != "...":
                 self.note(line)
         self.flush()
 
@@ -143,18 +143,18 @@ class _Table:
         if idle:
             self.flush()
             self.idle.append(int(idle.group(1)))
-        elif 'Version:' in line and _DRIVER.search(line):
+        elif "Version:" in line and _DRIVER.search(line):
             tool = _TOOL.search(line)
             self.tool_version = _word(tool.group(1)) if tool else None
             self.driver_version = _word(_DRIVER.search(line).group(1))
-        elif 'Process id' in cells:
+        elif "Process id" in cells:
             self.flush()
             self.process_titles = cells
-        elif 'Health' in cells:
+        elif "Health" in cells:
             self.header_seen = True
-            self.own_id_cell = cells[0] == 'NPU ID'
+            self.own_id_cell = cells[0] == "NPU ID"
             self.first_titles = _titles(cells[-1])
-        elif 'Bus-Id' in cells:
+        elif "Bus-Id" in cells:
             self.id_titles = _TITLE.findall(cells[0])
             self.second_titles = _titles(cells[-1])
         elif self.process_titles is not None:
@@ -189,24 +189,24 @@ class _Table:
     @staticmethod
     def split_first(cell):
         parts = cell.split(None, 1)
-        return (parts + ['', ''])[0], (parts + ['', ''])[1]
+        return (parts + ["", ""])[0], (parts + ["", ""])[1]
 
     def first_row(self, npu_id, name, health, values):
         singles, dummy = _values(values)
-        titles = self.first_titles[0] if self.first_titles else ['Power(W)', 'Temp(C)']
+        titles = self.first_titles[0] if self.first_titles else ["Power(W)", "Temp(C)"]
         placed = _place(titles, singles)
         self.pending = {
-            'npu_id': npu_id,
-            'chip_id': None,
-            'phy_id': None,
-            'name': _word(name),
-            'health': health or None,
-            'bus_id': None,
-            'power_w': number(placed.get('Power(W)', '')),
-            'temperature_c': number(placed.get('Temp(C)', '')),
-            'hbm': (None, None),
-            'ddr_total_mb': None,
-            'phy_column': False,
+            "npu_id": npu_id,
+            "chip_id": None,
+            "phy_id": None,
+            "name": _word(name),
+            "health": health or None,
+            "bus_id": None,
+            "power_w": number(placed.get("Power(W)", "")),
+            "temperature_c": number(placed.get("Temp(C)", "")),
+            "hbm": (None, None),
+            "ddr_total_mb": None,
+            "phy_column": False,
         }
 
     def second_row(self, ids, bus_id, values):
@@ -215,7 +215,7 @@ class _Table:
         if self.second_titles:
             usages = self.second_titles[1]
         elif len(pairs) == 2:
-            usages = ['Memory-Usage(MB)', 'HBM-Usage(MB)']
+            usages = ["Memory-Usage(MB)", "HBM-Usage(MB)"]
         else:
             # One pair and no header: it may be either memory, so it is neither.
             usages = []
@@ -224,44 +224,44 @@ class _Table:
         if self.id_titles is not None:
             id_titles = self.id_titles
         else:
-            id_titles = ['Chip', 'Phy-ID'][:len(numbers)] if usages else ['Chip'][:len(numbers)]
-        named = _place(id_titles, numbers) or _place(['Chip'], numbers[:1])
-        row['chip_id'] = named.get('Chip')
+            id_titles = ["Chip", "Phy-ID"][:len(numbers)] if usages else ["Chip"][:len(numbers)]
+        named = _place(id_titles, numbers) or _place(["Chip"], numbers[:1])
+        row["chip_id"] = named.get("Chip")
         # The column "Device" of PCIe cards is the logic id, which is another number than the physical id.
-        row['phy_id'] = named.get('Phy-ID')
-        row['phy_column'] = 'Phy-ID' in named
-        row['bus_id'] = _word(bus_id)
-        row['hbm'] = placed.get('HBM-Usage(MB)', (None, None))
-        row['ddr_total_mb'] = placed.get('Memory-Usage(MB)', (None, None))[1]
+        row["phy_id"] = named.get("Phy-ID")
+        row["phy_column"] = "Phy-ID" in named
+        row["bus_id"] = _word(bus_id)
+        row["hbm"] = placed.get("HBM-Usage(MB)", (None, None))
+        row["ddr_total_mb"] = placed.get("Memory-Usage(MB)", (None, None))[1]
         self.rows.append(row)
 
     def process_row(self, cells, line):
         ids = [_whole(word) for word in cells[0].split()]
         placed = _place(self.process_titles, cells)
-        pid = _whole(placed.get('Process id', ''))
+        pid = _whole(placed.get("Process id", ""))
         if pid is None or not ids or None in ids:
             self.note(line)
             return
         memory = None
         for title, value in placed.items():
-            if title.startswith('Process memory'):
+            if title.startswith("Process memory"):
                 memory = _process_memory(title, _whole(value))
         self.processes.append(
             {
-                'npu_id': ids[0],
-                'chip_id': ids[1] if len(ids) > 1 else None,
-                'pid': pid,
-                'name': placed.get('Process name', ''),
-                'memory_mb': memory,
+                "npu_id": ids[0],
+                "chip_id": ids[1] if len(ids) > 1 else None,
+                "pid": pid,
+                "name": placed.get("Process name", ""),
+                "memory_mb": memory,
             }
         )
 
 
 def _process_memory(title, value):
     """MB of a process. 23.0.rc1 titles the column (B): a count below one MiB is then no believable number of bytes."""
-    if value is None or title.endswith('(MB)'):
+    if value is None or title.endswith("(MB)"):
         return value
-    if title.endswith('(B)') and (value == 0 or value >= _MIB):
+    if title.endswith("(B)") and (value == 0 or value >= _MIB):
         return value // _MIB
     return None
 
@@ -274,27 +274,27 @@ def classify(rows):
     """
     chips = {}
     for row in rows:
-        chips.setdefault(row['npu_id'], set()).add(row['chip_id'])
+        chips.setdefault(row["npu_id"], set()).add(row["chip_id"])
     kinds = set()
     for row in rows:
-        name = re.sub(r'^ASCEND\s*', '', (row['name'] or '').upper())
-        pair = len(chips[row['npu_id']]) == 2
-        if name.startswith('310P'):
-            kinds.add('310p')
-        elif name.startswith('950'):
-            kinds.add('950')
-        elif name.startswith('910B'):
+        name = re.sub(r"^ASCEND\s*", "", (row["name"] or "").upper())
+        pair = len(chips[row["npu_id"]]) == 2
+        if name.startswith("310P"):
+            kinds.add("310p")
+        elif name.startswith("950"):
+            kinds.add("950")
+        elif name.startswith("910B"):
             # A bare 910B with DDR of its own is an old 910 (Pro B): no A2 has any.
-            kinds.add('910a' if name == '910B' and row['ddr_total_mb'] else 'a2')
-        elif name.startswith('910_93') or name.startswith('910C'):
-            kinds.add('a3')
-        elif name == '910' and (pair or row['phy_column']):
-            kinds.add('a3')
-        elif re.match(r'^910(A|PRO|PREMIUM)', name):
-            kinds.add('910a')
+            kinds.add("910a" if name == "910B" and row["ddr_total_mb"] else "a2")
+        elif name.startswith("910_93") or name.startswith("910C"):
+            kinds.add("a3")
+        elif name == "910" and (pair or row["phy_column"]):
+            kinds.add("a3")
+        elif re.match(r"^910(A|PRO|PREMIUM)", name):
+            kinds.add("910a")
         else:
-            kinds.add('unknown')
-    return kinds.pop() if len(kinds) == 1 else 'unknown'
+            kinds.add("unknown")
+    return kinds.pop() if len(kinds) == 1 else "unknown"
 
 
 def parse_info(text):
@@ -314,28 +314,28 @@ def parse_info(text):
     table.read(text)
     npus = [_npu(row) for row in table.rows]
     stray = _assign(npus, table.processes)
-    spoken = set(table.idle) | set(process['npu_id'] for process in table.processes)
+    spoken = set(table.idle) | set(process["npu_id"] for process in table.processes)
     silent = []
     for npu in npus:
-        if npu['npu_id'] not in spoken and npu['npu_id'] not in silent:
-            silent.append(npu['npu_id'])
+        if npu["npu_id"] not in spoken and npu["npu_id"] not in silent:
+            silent.append(npu["npu_id"])
     return {
-        'understood': bool(npus) or table.header_seen,
-        'tool_version': table.tool_version,
-        'driver_version': table.driver_version,
-        'hardware': classify(table.rows),
-        'npus': npus,
-        'stray_processes': stray,
-        'silent_npus': silent,
-        'warnings': table.warnings,
-        'unparsed': table.unparsed,
+        "understood": bool(npus) or table.header_seen,
+        "tool_version": table.tool_version,
+        "driver_version": table.driver_version,
+        "hardware": classify(table.rows),
+        "npus": npus,
+        "stray_processes": stray,
+        "silent_npus": silent,
+        "warnings": table.warnings,
+        "unparsed": table.unparsed,
     }
 
 
 def _npu(row):
-    used, total = row['hbm']
-    npu = dict((key, row[key]) for key in ('npu_id', 'chip_id', 'phy_id', 'name', 'health', 'bus_id', 'power_w'))
-    npu.update(temperature_c=row['temperature_c'], hbm_used_mb=used, hbm_total_mb=total, processes=[])
+    used, total = row["hbm"]
+    npu = dict((key, row[key]) for key in ("npu_id", "chip_id", "phy_id", "name", "health", "bus_id", "power_w"))
+    npu.update(temperature_c=row["temperature_c"], hbm_used_mb=used, hbm_total_mb=total, processes=[])
     return npu
 
 
@@ -345,11 +345,11 @@ def _assign(npus, processes):
     for process in processes:
         owners = [
             npu for npu in npus
-            if npu['npu_id'] == process['npu_id']
-            and (process['chip_id'] == npu['chip_id'] or process['chip_id'] is None or npu['chip_id'] is None)
+            if npu["npu_id"] == process["npu_id"]
+            and (process["chip_id"] == npu["chip_id"] or process["chip_id"] is None or npu["chip_id"] is None)
         ]
         if len(owners) == 1:
-            owners[0]['processes'].append(dict((key, process[key]) for key in ('pid', 'name', 'memory_mb')))
+            owners[0]["processes"].append(dict((key, process[key]) for key in ("pid", "name", "memory_mb")))
         else:
             stray.append(process)
     return stray
@@ -363,19 +363,19 @@ def parse_mapping(text):
     titles = None
     rows = []
     for line in text.splitlines():
-        words = re.split(r'\t+|\s{2,}', line[:_LONGEST_LINE].strip())
-        if 'NPU ID' in words and 'Chip ID' in words:
+        words = re.split(r"\t+|\s{2,}", line[:_LONGEST_LINE].strip())
+        if "NPU ID" in words and "Chip ID" in words:
             titles = words
             continue
         placed = _place(titles or [], words)
-        npu_id = _whole(placed.get('NPU ID', ''))
-        chip_id = _whole(placed.get('Chip ID', ''))
-        logic_id = _whole(placed.get('Chip Logic ID', ''))
-        phy_id = _whole(placed.get('Chip Phy-ID', ''))
+        npu_id = _whole(placed.get("NPU ID", ""))
+        chip_id = _whole(placed.get("Chip ID", ""))
+        logic_id = _whole(placed.get("Chip Logic ID", ""))
+        phy_id = _whole(placed.get("Chip Phy-ID", ""))
         if npu_id is None or npu_id < 0 or chip_id is None or (logic_id is None and phy_id is None):
             continue
         rows.append(
-            {'npu_id': npu_id, 'chip_id': chip_id, 'logic_id': logic_id, 'phy_id': phy_id, 'name': placed.get('Chip Name')}
+            {"npu_id": npu_id, "chip_id": chip_id, "logic_id": logic_id, "phy_id": phy_id, "name": placed.get("Chip Name")}
         )
     return rows
 
@@ -389,19 +389,19 @@ def apply_mapping(npus, mapping, hardware):
     for npu in npus:
         rows = [
             row for row in mapping
-            if row['npu_id'] == npu['npu_id'] and (npu['chip_id'] is None or row['chip_id'] == npu['chip_id'])
+            if row["npu_id"] == npu["npu_id"] and (npu["chip_id"] is None or row["chip_id"] == npu["chip_id"])
         ]
         if len(rows) != 1:
             continue
         row = rows[0]
-        if npu['chip_id'] is None:
-            npu['chip_id'] = row['chip_id']
-        if npu['phy_id'] is not None:
+        if npu["chip_id"] is None:
+            npu["chip_id"] = row["chip_id"]
+        if npu["phy_id"] is not None:
             continue
-        if row['phy_id'] is not None:
-            npu['phy_id'] = row['phy_id']
-        elif hardware != 'a2' or row['logic_id'] == npu['npu_id']:
-            npu['phy_id'] = row['logic_id']
+        if row["phy_id"] is not None:
+            npu["phy_id"] = row["phy_id"]
+        elif hardware != "a2" or row["logic_id"] == npu["npu_id"]:
+            npu["phy_id"] = row["logic_id"]
 
 
 def parse_error(text, rc):
@@ -417,7 +417,7 @@ def parse_error(text, rc):
         code = CODE_OF_EXIT.get(rc, rc)
     else:
         return None
-    return {'error_code': code, 'remedy': REMEDY.get(code, '')}
+    return {"error_code": code, "remedy": REMEDY.get(code, "")}
 
 
 def parse_blocks(text):
@@ -433,7 +433,7 @@ def parse_blocks(text):
             if blocks[-1]:
                 blocks.append({})
             continue
-        key, colon, value = line.partition(':')
+        key, colon, value = line.partition(":")
         if colon and key.strip():
             blocks[-1].setdefault(key.strip(), value.strip())
     return [block for block in blocks if block]
@@ -444,11 +444,11 @@ def parse_health(text):
 
     error_code is a list of hexadecimal codes divided by blanks, as printed; None stands for C(NA).
     """
-    found = {'error_code': None, 'error_information': None}
+    found = {"error_code": None, "error_information": None}
     for block in parse_blocks(text):
-        if 'Error Code' in block:
-            found['error_code'] = _word(block['Error Code'])
-            found['error_information'] = _word(block.get('Error Information', ''))
+        if "Error Code" in block:
+            found["error_code"] = _word(block["Error Code"])
+            found["error_information"] = _word(block.get("Error Information", ""))
             break
     return found
 
@@ -459,9 +459,9 @@ def parse_spod_info(text):
     for block in parse_blocks(text):
         merged.update(block)
     spod = {
-        'sdid': _whole(merged.get('SDID', '')),
-        'size': _whole(merged.get('Super Pod Size', '')),
-        'id': _whole(merged.get('Super Pod ID', '')),
-        'server_index': _whole(merged.get('Server Index', '')),
+        "sdid": _whole(merged.get("SDID", "")),
+        "size": _whole(merged.get("Super Pod Size", "")),
+        "id": _whole(merged.get("Super Pod ID", "")),
+        "server_index": _whole(merged.get("Server Index", "")),
     }
-    return None if spod['id'] is None else spod
+    return None if spod["id"] is None else spod

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import http.client
+import ipaddress
 import json
 import re
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,18 +23,31 @@ MANIFESTS = ", ".join([
 ])
 
 
-def request(url, method="GET", body=None, headers=None, timeout=10.0, proxies=None):
+def request(url, method="GET", body=None, headers=None, timeout=10.0, proxies=None, insecure=False):
     """Return (status, headers, body bytes). C(proxies) is a mapping scheme -> URL; none is used unless it is given.
 
-    Raises C(OSError) (URLError included) when there is no HTTP answer at all.
+    With C(insecure) any certificate will do. Raises C(OSError) (URLError included) when there is no HTTP answer at all, and
+    C(ValueError) for what is no URL.
     """
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies or {}))
+    handlers = [urllib.request.ProxyHandler(proxies or {})]
+    if insecure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        handlers.append(urllib.request.HTTPSHandler(context=context))
     query = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
     try:
-        with opener.open(query, timeout=timeout) as answer:
-            return answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()
+        try:
+            with urllib.request.build_opener(*handlers).open(query, timeout=timeout) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+    except http.client.HTTPException as error:
+        raise OSError("no valid HTTP answer: %s" % reason(error)) from error
+
+
+def reason(error):
+    """Return why there was no HTTP answer, in words."""
+    return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
 def post_json(url, value, headers=None, timeout=10.0):
@@ -53,16 +69,41 @@ def split_image(reference):
     if slash and ("." in first or ":" in first or first == "localhost"):
         registry, path = first, rest
     else:
-        registry, path = "registry-1.docker.io", name if slash else "library/" + name
+        registry, path = "docker.io", name
+    if registry in ("docker.io", "index.docker.io"):
+        # The name people write is not the host that serves the images.
+        registry, path = "registry-1.docker.io", path if "/" in path else "library/" + path
     repository, colon, tag = path.partition(":")
     return registry, repository, digest if at else (tag or "latest")
 
 
+def _inside(host, networks):
+    """Return whether a host (with or without a port) is an address inside any of the networks (CIDR or single address)."""
+    try:
+        address = ipaddress.ip_address(host.partition(":")[0])
+    except ValueError:
+        return False
+    for network in networks:
+        try:
+            if address in ipaddress.ip_network(network, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
 def _no_proxy(host, exceptions):
-    """Return whether a host is excepted from the proxy by a comma separated list of names and domain suffixes."""
-    bare = host.rsplit(":", 1)[0]
-    for item in (part.strip().lstrip(".") for part in (exceptions or "").split(",")):
-        if item and (item == "*" or bare == item or bare.endswith("." + item)):
+    """Return whether a host is excepted from the proxy, by the rules of the engine's own HTTP client.
+
+    Loopback always is; else a comma separated list of names, domains, addresses and networks, each but the last with or without a port.
+    """
+    bare, dummy, port = host.partition(":")
+    items = [part.strip() for part in (exceptions or "").split(",") if part.strip()]
+    if bare == "localhost" or _inside(host, ["127.0.0.0/8"] + items):
+        return True
+    for item in items:
+        name, colon, wanted = item.partition(":")
+        if name == "*" or (not colon or wanted == port) and (bare == name or bare.endswith("." + name.lstrip("."))):
             return True
     return False
 
@@ -76,24 +117,25 @@ def proxies_for(host, info):
 
 
 def _is_insecure(registry, info):
-    """Return whether the engine may speak plain HTTP to a registry (daemon.json's insecure-registries, loopback)."""
-    entry = ((info.get("RegistryConfig") or {}).get("IndexConfigs") or {}).get(registry)
+    """Return whether the engine takes a registry without a valid certificate or without TLS (daemon.json's insecure-registries, loopback)."""
+    config = info.get("RegistryConfig") or {}
+    entry = (config.get("IndexConfigs") or {}).get(registry)
     if entry is not None:
         return not entry.get("Secure", True)
-    return registry.rsplit(":", 1)[0] in ("localhost", "127.0.0.1")
+    return registry.partition(":")[0] == "localhost" or _inside(registry, ["127.0.0.0/8"] + (config.get("InsecureRegistryCIDRs") or []))
 
 
-def _token(challenge, timeout, proxies):
+def _token(challenge, timeout, proxies, insecure):
     """Return the anonymous bearer token a C(WWW-Authenticate: Bearer ...) challenge asks for, or None."""
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge or ""))
     if not (challenge or "").startswith("Bearer") or "realm" not in fields:
         return None
     query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
-    status, dummy, body = request(fields["realm"] + "?" + query, timeout=timeout, proxies=proxies)
+    status, dummy, body = request(fields["realm"] + "?" + query, timeout=timeout, proxies=proxies, insecure=insecure)
     if status != 200:
         return None
     answer = json.loads(body.decode("utf-8", "replace"))
-    return answer.get("token") or answer.get("access_token")
+    return (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
 
 
 def manifest_exists(reference, info, timeout=15.0):
@@ -104,21 +146,21 @@ def manifest_exists(reference, info, timeout=15.0):
     """
     registry, repository, version = split_image(reference)
     proxies = proxies_for(registry, info)
-    schemes = ("https", "http") if _is_insecure(registry, info) else ("https",)
+    insecure = _is_insecure(registry, info)
     result = {"exists": None, "url": None, "error": None, "digest": None}
-    for scheme in schemes:
+    for scheme in ("https", "http") if insecure else ("https",):
         url = "%s://%s/v2/%s/manifests/%s" % (scheme, registry, repository, version)
         result["url"] = url
         headers = {"Accept": MANIFESTS}
         try:
-            status, answer, dummy = request(url, "HEAD", headers=headers, timeout=timeout, proxies=proxies)
+            status, answer, dummy = request(url, "HEAD", None, headers, timeout, proxies, insecure)
             if status == 401:
-                token = _token(answer.get("WWW-Authenticate"), timeout, proxies)
+                token = _token(answer.get("WWW-Authenticate"), timeout, proxies, insecure)
                 if token:
                     headers["Authorization"] = "Bearer " + token
-                    status, answer, dummy = request(url, "HEAD", headers=headers, timeout=timeout, proxies=proxies)
+                    status, answer, dummy = request(url, "HEAD", None, headers, timeout, proxies, insecure)
         except (OSError, ValueError) as error:
-            result["error"] = "%s: %s" % (url, getattr(error, "reason", error))
+            result["error"] = "%s: %s" % (url, reason(error))
             continue
         result["error"] = None if status in (200, 404) else "%s answered HTTP %d" % (url, status)
         result["exists"] = {200: True, 404: False}.get(status)
@@ -130,29 +172,32 @@ def manifest_exists(reference, info, timeout=15.0):
 def modelscope_files(endpoint, model, revision, timeout=30.0, proxies=None):
     """Ask a ModelScope hub for a model's files.
 
-    Returns C({exists: True|False|None, url, error, files: [{path, size, sha256}], bytes}).
+    Returns C({exists: True|False|None, url, error, files: [{path, size, sha256}], bytes}); None means that the hub gave no
+    usable answer, and a list without a file is none: a directory compared with it would always be whole.
     """
     url = "%s/api/v1/models/%s/repo/files?%s" % (
-        endpoint.rstrip("/"), model, urllib.parse.urlencode({"Revision": revision, "Recursive": "True"}))
+        endpoint.rstrip("/"), urllib.parse.quote(model), urllib.parse.urlencode({"Revision": revision, "Recursive": "True"}))
     result = {"exists": None, "url": url, "error": None, "files": [], "bytes": 0}
     try:
         status, dummy, body = request(url, timeout=timeout, proxies=proxies)
-        answer = json.loads(body.decode("utf-8", "replace"))
     except (OSError, ValueError) as error:
-        result["error"] = "%s: %s" % (url, getattr(error, "reason", error))
+        result["error"] = "%s: %s" % (url, reason(error))
         return result
-    if status == 404 or (isinstance(answer, dict) and answer.get("Success") is False):
+    text = body.decode("utf-8", "replace")
+    try:
+        answer = json.loads(text)
+        said = str(answer.get("Message") or "")
+        refused = answer.get("Success") is False
+        files = [
+            {"path": entry["Path"], "size": entry.get("Size") or 0, "sha256": entry.get("Sha256")}
+            for entry in (answer.get("Data") or {}).get("Files") or [] if entry.get("Type") != "tree"
+        ]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        said, refused, files = "no file list but %s" % " ".join(text.split()), False, []
+    if status == 200 and files and not refused:
+        result.update(exists=True, files=files, bytes=sum(entry["size"] for entry in files))
+        return result
+    if status == 404 or (status == 200 and refused):
         result["exists"] = False
-        result["error"] = "%s answered HTTP %d: %s" % (url, status, str(answer.get("Message", ""))[:200])
-        return result
-    if status != 200 or not isinstance(answer, dict):
-        result["error"] = "%s answered HTTP %d" % (url, status)
-        return result
-    listed = (answer.get("Data") or {}).get("Files") or []
-    result["files"] = [
-        {"path": entry["Path"], "size": entry.get("Size") or 0, "sha256": entry.get("Sha256")}
-        for entry in listed if entry.get("Type") != "tree"
-    ]
-    result["bytes"] = sum(entry["size"] for entry in result["files"])
-    result["exists"] = True
+    result["error"] = "%s answered HTTP %d: %s" % (url, status, said[:200] or "no file is listed")
     return result

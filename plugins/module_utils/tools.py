@@ -20,11 +20,11 @@ import subprocess
 import time
 
 SEARCH_DIRS = (
-    '/usr/local/bin',
-    '/usr/local/sbin',
-    '/usr/bin',
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/bin",
 )
-DRIVER_HOME = '/usr/local/Ascend/driver'
+DRIVER_HOME = "/usr/local/Ascend/driver"
 
 # One table of a 16-die node is 8 KB: a megabyte is already a fault, but a pipe must be drained all the same.
 MAX_OUTPUT_BYTES = 1024 * 1024
@@ -45,7 +45,7 @@ class ToolRun:
     error: str or None, why the tool could not be started or waited for.
     """
 
-    def __init__(self, argv, rc=None, out='', err='', timed_out=False, truncated=False, error=None, timeout=None):
+    def __init__(self, argv, rc=None, out="", err="", timed_out=False, truncated=False, error=None, timeout=None):
         self.argv = list(argv)
         self.rc = rc
         self.out = out
@@ -58,36 +58,36 @@ class ToolRun:
     @property
     def command(self):
         """The call as one line, for messages."""
-        return ' '.join(self.argv)
+        return " ".join(self.argv)
 
     @property
     def text(self):
         """Both streams, because the tools put errors on either one."""
-        return '\n'.join(part.strip('\n') for part in (self.out, self.err) if part.strip())
+        return "\n".join(part.strip("\n") for part in (self.out, self.err) if part.strip())
 
     def failure(self):
         """Why the call gave no answer at all, or None when it ran to its end."""
         if self.timed_out:
-            return '%s timed out after %g s' % (self.command, self.timeout)
+            return "%s timed out after %g s" % (self.command, self.timeout)
         if self.error:
-            return '%s could not be run: %s' % (self.command, self.error)
+            return "%s could not be run: %s" % (self.command, self.error)
         if self.rc is not None and self.rc < 0:
-            return '%s was killed by signal %d' % (self.command, -self.rc)
+            return "%s was killed by signal %d" % (self.command, -self.rc)
         return None
 
 
 def clip(text, limit=400):
     """Text on one line and short enough for a message."""
-    flat = ' / '.join(line.strip() for line in text.splitlines() if line.strip())
-    return flat if len(flat) <= limit else flat[:limit] + ' ...'
+    flat = " / ".join(line.strip() for line in text.splitlines() if line.strip())
+    return flat if len(flat) <= limit else flat[:limit] + " ..."
 
 
 def search_dirs(driver_home=DRIVER_HOME, environ=None):
     """Folders a tool is looked for in, in order, each once: PATH, the usual places, the driver's own tools."""
     environ = os.environ if environ is None else environ
-    folders = [folder for folder in environ.get('PATH', '').split(os.pathsep) if folder.startswith('/')]
+    folders = [folder for folder in environ.get("PATH", "").split(os.pathsep) if folder.startswith("/")]
     folders.extend(SEARCH_DIRS)
-    folders.append(os.path.join(driver_home, 'tools'))
+    folders.append(os.path.join(driver_home, "tools"))
     unique = []
     for folder in folders:
         folder = os.path.normpath(folder)
@@ -101,13 +101,13 @@ def file_problem(path):
     try:
         mode = os.stat(path).st_mode
     except OSError as exc:
-        return 'missing' if isinstance(exc, FileNotFoundError) else (exc.strerror or str(exc))
+        return "missing" if isinstance(exc, FileNotFoundError) else (exc.strerror or str(exc))
     if stat.S_ISDIR(mode):
-        return 'a directory'
+        return "a directory"
     if not stat.S_ISREG(mode):
-        return 'not a file'
+        return "not a file"
     if not os.access(path, os.X_OK):
-        return 'not executable'
+        return "not executable"
     return None
 
 
@@ -118,7 +118,7 @@ def find_tool(name, path=None, driver_home=DRIVER_HOME, environ=None, extra_dirs
     Returns {path: str or None, searched: [str], problem: str or None}; problem tells of a file that is there but
     cannot be run, because that needs another remedy than a file that is not there.
     """
-    if path and '/' in path:
+    if path and "/" in path:
         candidates = [path]
     else:
         folders = search_dirs(driver_home, environ) + list(extra_dirs)
@@ -127,40 +127,40 @@ def find_tool(name, path=None, driver_home=DRIVER_HOME, environ=None, extra_dirs
     for candidate in candidates:
         problem = file_problem(candidate)
         if problem is None:
-            return {'path': candidate, 'searched': candidates, 'problem': None}
-        if problem != 'missing':
-            problems.append('%s is %s' % (candidate, problem))
-    return {'path': None, 'searched': candidates, 'problem': '; '.join(problems) or None}
+            return {"path": candidate, "searched": candidates, "problem": None}
+        if problem != "missing":
+            problems.append("%s is %s" % (candidate, problem))
+    return {"path": None, "searched": candidates, "problem": "; ".join(problems) or None}
 
 
 def not_found_message(name, found, option):
     """The message for a tool that find_tool did not find: what is wrong, where it was sought, what to do."""
-    places = ', '.join(found['searched'])
-    if found['problem']:
+    places = ", ".join(found["searched"])
+    if found["problem"]:
         return (
-            '%s cannot be run: %s. Searched: %s. Put the executable of the Ascend driver there '
-            '(a directory in its place is what Docker makes of a missing mount source), or set %s.'
-        ) % (name, found['problem'], places, option)
+            "%s cannot be run: %s. Searched: %s. Put the executable of the Ascend driver there "
+            "(a directory in its place is what Docker makes of a missing mount source), or set %s."
+        ) % (name, found["problem"], places, option)
     return (
-        '%s was not found. Searched: %s. Install the Ascend driver on this node, or set %s to the place of the tool.'
+        "%s was not found. Searched: %s. Install the Ascend driver on this node, or set %s to the place of the tool."
     ) % (name, places, option)
 
 
 def tool_environment(driver_home=DRIVER_HOME, environ=None):
     """The caller's environment with the driver's libraries first, so that libdcmi.so and its kin are found."""
     environment = dict(os.environ if environ is None else environ)
-    lib64 = os.path.join(driver_home, 'lib64')
-    folders = [lib64, os.path.join(lib64, 'common'), os.path.join(lib64, 'driver')]
-    if environment.get('LD_LIBRARY_PATH'):
-        folders.append(environment['LD_LIBRARY_PATH'])
-    environment['LD_LIBRARY_PATH'] = os.pathsep.join(folders)
-    environment['PATH'] = os.pathsep.join(search_dirs(driver_home, environ))
+    lib64 = os.path.join(driver_home, "lib64")
+    folders = [lib64, os.path.join(lib64, "common"), os.path.join(lib64, "driver")]
+    if environment.get("LD_LIBRARY_PATH"):
+        folders.append(environment["LD_LIBRARY_PATH"])
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join(folders)
+    environment["PATH"] = os.pathsep.join(search_dirs(driver_home, environ))
     return environment
 
 
 def decode(data):
     """Bytes of a tool as text; what is not UTF-8 becomes the replacement character."""
-    return data.decode('utf-8', 'replace').replace('\x00', '')
+    return data.decode("utf-8", "replace").replace("\x00", "")
 
 
 def run_tool(argv, timeout, env=None, max_bytes=MAX_OUTPUT_BYTES):
@@ -176,7 +176,7 @@ def run_tool(argv, timeout, env=None, max_bytes=MAX_OUTPUT_BYTES):
             start_new_session=True,
         )
     except (OSError, ValueError) as exc:
-        return ToolRun(argv, error=getattr(exc, 'strerror', None) or str(exc), timeout=timeout)
+        return ToolRun(argv, error=getattr(exc, "strerror", None) or str(exc), timeout=timeout)
     deadline = time.monotonic() + timeout
     kept, truncated, timed_out = _collect(process, deadline, max_bytes)
     if not timed_out:
@@ -271,7 +271,7 @@ class PatientRunner:
     def __call__(self, argv):
         """Run argv; the ToolRun of the last try."""
         if self.hung:
-            return ToolRun(argv, error='not asked, the tool timed out twice in a row (%g s each)' % self.timeout)
+            return ToolRun(argv, error="not asked, the tool timed out twice in a row (%g s each)" % self.timeout)
         started = self._clock()
         pause = BUSY_FIRST_PAUSE_S
         answer = self._once(argv)
@@ -298,8 +298,8 @@ class PatientRunner:
 def hint(text):
     """What to do about a failure that the loader or the driver, not the tool, reports; '' when nothing is known."""
     lowered = text.lower()
-    if 'error while loading shared libraries' in lowered or 'cannot open shared object file' in lowered:
-        return 'The driver libraries were not found: check <driver>/lib64 and its folders common and driver.'
-    if 'permission denied' in lowered or 'operation not permitted' in lowered:
-        return 'The tool needs root: run the task with become.'
-    return ''
+    if "error while loading shared libraries" in lowered or "cannot open shared object file" in lowered:
+        return "The driver libraries were not found: check <driver>/lib64 and its folders common and driver."
+    if "permission denied" in lowered or "operation not permitted" in lowered:
+        return "The tool needs root: run the task with become."
+    return ""

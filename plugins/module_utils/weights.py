@@ -16,13 +16,16 @@ SMALL = 1 << 20
 
 
 def list_files(root):
-    """Return sorted C([{path, size}]) of the regular files below a directory; names that start with a dot are not weights."""
+    """Return sorted C([{path, size}]) of the regular files below a directory.
+
+    Names that start with a dot are not weights, nor is a link to nothing.
+    """
     found = []
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
-            if not name.startswith("."):
-                path = os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            if not name.startswith(".") and os.path.isfile(path):
                 found.append({"path": os.path.relpath(path, root), "size": os.path.getsize(path)})
     return sorted(found, key=lambda entry: entry["path"])
 
@@ -34,7 +37,9 @@ def read_marker(root):
             content = json.load(stream)
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and isinstance(content.get("files"), list) else None
+    files = content.get("files") if isinstance(content, dict) else None
+    sound = isinstance(files, list) and all(isinstance(entry, dict) and "path" in entry and "size" in entry for entry in files)
+    return content if files and sound else None
 
 
 def compare(expected, found):
@@ -42,7 +47,7 @@ def compare(expected, found):
     sizes = {entry["path"]: entry["size"] for entry in found}
     lines = []
     for entry in expected:
-        if os.path.basename(entry["path"]).startswith("."):
+        if any(part.startswith(".") for part in entry["path"].split("/")):
             continue
         size = sizes.get(entry["path"])
         if size is None:
@@ -50,6 +55,20 @@ def compare(expected, found):
         elif size != entry["size"]:
             lines.append("%s has %d bytes, wanted %d" % (entry["path"], size, entry["size"]))
     return lines
+
+
+def local_differences(root, files):
+    """Return what is missing from weights that the site put there itself: the configuration and the shards of the index."""
+    names = {entry["path"] for entry in files}
+    wanted = {"config.json"}
+    try:
+        with open(os.path.join(root, "model.safetensors.index.json"), encoding="utf-8") as stream:
+            wanted |= set(json.load(stream)["weight_map"].values())
+    except OSError:
+        wanted.add("model.safetensors")
+    except (ValueError, KeyError, AttributeError) as error:
+        return ["model.safetensors.index.json cannot be read: %r" % error]
+    return ["%s is missing" % name for name in sorted(wanted - names)]
 
 
 def fingerprint(root, files):
@@ -67,14 +86,23 @@ def state(root, wanted):
     """Return what a weights directory holds.
 
     C(wanted) is C({kind, id, revision}). Result: C({exists, complete, files, bytes, fingerprint, differences}).
-    C(complete) means: a marker of exactly the wanted model is there and every file it lists has its size.
+    C(complete) means: a marker of exactly the wanted model is there and every file it lists has its size; for the kind C(local),
+    which nobody downloaded, that the configuration and every shard of the index are there.
     """
     result = {"exists": os.path.isdir(root), "complete": False, "files": 0, "bytes": 0, "fingerprint": None, "differences": []}
     if not result["exists"]:
         result["differences"] = ["%s is not a directory" % root]
         return result
-    files = list_files(root)
-    result.update(files=len(files), bytes=sum(entry["size"] for entry in files), fingerprint=fingerprint(root, files))
+    try:
+        files = list_files(root)
+        result.update(files=len(files), bytes=sum(entry["size"] for entry in files), fingerprint=fingerprint(root, files))
+    except OSError as error:
+        result["differences"] = ["%s cannot be read: %s" % (error.filename or root, error.strerror or error)]
+        return result
+    if wanted["kind"] == "local":
+        result["differences"] = local_differences(root, files)
+        result["complete"] = not result["differences"]
+        return result
     marker = read_marker(root)
     if marker is None:
         result["differences"] = ["no marker %s: a download never finished here" % MARKER]

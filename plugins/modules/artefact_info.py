@@ -76,7 +76,7 @@ weights:
   type: list
   elements: dict
 containers:
-  description: One entry per name, C(exists), C(running), C(pid) and C(labels).
+  description: One entry per name, C(exists), C(running), C(pid), C(pids) (of all its processes, as the node numbers them) and C(labels).
   returned: success
   type: dict
 docker_error:
@@ -89,7 +89,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, weights
-from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
 
 
 def image_entry(engine, reference, info):
@@ -105,8 +105,9 @@ def container_entry(engine, name):
     """Return what is known of one container."""
     found = engine.container(name)
     if not found:
-        return {"exists": False, "running": False, "pid": None, "labels": {}}
-    return {"exists": True, "running": found["State"]["Running"], "pid": found["State"].get("Pid") or None,
+        return {"exists": False, "running": False, "pid": None, "pids": [], "labels": {}}
+    pid = found["State"].get("Pid") or None
+    return {"exists": True, "running": found["State"]["Running"], "pid": pid, "pids": processes_below(pid) if pid else [],
             "labels": found["Config"].get("Labels") or {}}
 
 

@@ -172,54 +172,54 @@ from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, h
 
 def send(runner, tool, ping, count):
     """One ping: the entry of the result."""
-    phy_id, address, kind = ping['phy_id'], ping['address'], ping['kind']
-    argv = [tool, '-i', str(phy_id), '-ping' if kind == 'roce' else '-hccs_ping', '-g', 'address', address]
-    if kind == 'hccs' and count is not None:
-        argv += ['cnt', str(count)]
+    phy_id, address, kind = ping["phy_id"], ping["address"], ping["kind"]
+    argv = [tool, "-i", str(phy_id), "-ping" if kind == "roce" else "-hccs_ping", "-g", "address", address]
+    if kind == "hccs" and count is not None:
+        argv += ["cnt", str(count)]
     run = runner(argv)
-    result = {'phy_id': phy_id, 'address': address, 'kind': kind}
+    result = {"phy_id": phy_id, "address": address, "kind": kind}
     failure = run.failure()
     if failure or hccn.is_busy(run.text, run.rc):
-        result.update(dict.fromkeys(('sent', 'received', 'loss_percent', 'rtt_ms')), status='unknown')
-        result['text'] = failure or 'hccn_tool was still busy after %g s: %s' % (runner.busy_retry_s, tools.clip(run.text))
+        result.update(dict.fromkeys(("sent", "received", "loss_percent", "rtt_ms")), status="unknown")
+        result["text"] = failure or "hccn_tool was still busy after %g s: %s" % (runner.busy_retry_s, tools.clip(run.text))
         return result
     result.update(hccn.parse_ping(run.text, run.rc, phy_id, address))
-    result['text'] = ''
-    if result['status'] != 'pass':
-        printed = tools.clip(run.text) or 'nothing printed'
-        result['text'] = ('exit %s: %s %s' % (run.rc, printed, tools.hint(run.text))).strip()
+    result["text"] = ""
+    if result["status"] != "pass":
+        printed = tools.clip(run.text) or "nothing printed"
+        result["text"] = ("exit %s: %s %s" % (run.rc, printed, tools.hint(run.text))).strip()
     return result
 
 
 def wrong_parameter(params):
     """What is wrong with the parameters, or None."""
-    if params['timeout'] <= 0:
-        return 'timeout must be more than 0 seconds, not %g.' % params['timeout']
-    if params['count'] is not None and not 1 <= params['count'] <= 1000:
-        return 'count must be from 1 to 1000, not %d.' % params['count']
-    for ping in params['pings']:
-        if not driver_files.ipv4(ping['address']):
-            return 'pings: the address %r for phy_id %d is not an IPv4 address.' % (ping['address'], ping['phy_id'])
+    if params["timeout"] <= 0:
+        return "timeout must be more than 0 seconds, not %g." % params["timeout"]
+    if params["count"] is not None and not 1 <= params["count"] <= 1000:
+        return "count must be from 1 to 1000, not %d." % params["count"]
+    for ping in params["pings"]:
+        if not driver_files.ipv4(ping["address"]):
+            return "pings: the address %r for phy_id %d is not an IPv4 address." % (ping["address"], ping["phy_id"])
     return None
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            'pings': {
-                'type': 'list',
-                'elements': 'dict',
-                'required': True,
-                'options': {
-                    'phy_id': {'type': 'int', 'required': True},
-                    'address': {'type': 'str', 'required': True},
-                    'kind': {'type': 'str', 'choices': ['roce', 'hccs'], 'default': 'roce'},
+            "pings": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "phy_id": {"type": "int", "required": True},
+                    "address": {"type": "str", "required": True},
+                    "kind": {"type": "str", "choices": ["roce", "hccs"], "default": "roce"},
                 },
             },
-            'count': {'type': 'int'},
-            'hccn_tool_path': {'type': 'path'},
-            'timeout': {'type': 'float', 'default': 30},
-            'busy_retry_s': {'type': 'float', 'default': 30},
+            "count": {"type": "int"},
+            "hccn_tool_path": {"type": "path"},
+            "timeout": {"type": "float", "default": 30},
+            "busy_retry_s": {"type": "float", "default": 30},
         },
         supports_check_mode=True,
     )
@@ -227,25 +227,25 @@ def main():
     wrong = wrong_parameter(params)
     if wrong:
         module.fail_json(msg=wrong)
-    driver_home = os.path.join(driver_files.install_home(driver_files.read_install_info()), 'driver')
-    found = tools.find_tool('hccn_tool', params['hccn_tool_path'], driver_home)
-    if not found['path']:
-        module.fail_json(msg=tools.not_found_message('hccn_tool', found, 'hccn_tool_path'), searched=found['searched'])
+    driver_home = os.path.join(driver_files.install_home(driver_files.read_install_info()), "driver")
+    found = tools.find_tool("hccn_tool", params["hccn_tool_path"], driver_home)
+    if not found["path"]:
+        module.fail_json(msg=tools.not_found_message("hccn_tool", found, "hccn_tool_path"), searched=found["searched"])
     runner = tools.PatientRunner(
-        params['timeout'],
-        params['busy_retry_s'],
+        params["timeout"],
+        params["busy_retry_s"],
         tools.tool_environment(driver_home),
         is_busy=lambda run: hccn.is_busy(run.text, run.rc),
     )
-    results = [send(runner, found['path'], ping, params['count']) for ping in params['pings']]
+    results = [send(runner, found["path"], ping, params["count"]) for ping in params["pings"]]
     module.exit_json(
         changed=False,
         results=results,
-        hccn_tool=found['path'],
+        hccn_tool=found["path"],
         calls=runner.calls,
         busy_retries=runner.retries,
     )
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -58,7 +58,7 @@ options:
     type: path
   docker_host:
     description:
-      - Where the Docker engine listens, C(unix:///path) or C(tcp://host:port).
+      - The socket on which the Docker engine listens, as C(unix:///path).
     type: str
     default: unix:///var/run/docker.sock
   timeout:
@@ -98,7 +98,9 @@ interfaces_error:
   returned: success
   type: str
 hardware:
-  description: Generation of the NPUs (V(a2), V(a3), V(310p), V(910a), V(950) or V(unknown)), as C(npu-smi) or else the PCI ids tell.
+  description:
+    - Generation of the NPUs (V(a2), V(a3), V(310p), V(910a), V(950) or V(unknown)), as C(npu-smi) or else the PCI ids
+      tell.
   returned: success
   type: str
   sample: a2
@@ -123,7 +125,9 @@ hccn_tool:
   type: str
   sample: /usr/local/Ascend/driver/tools/hccn_tool
 paths:
-  description: Each asked path to C(exists), C(type) (V(file), V(directory), V(char), V(other) or V(null)), C(size) in bytes, C(target) without links, and C(error).
+  description:
+    - Each asked path to C(exists), C(type) (V(file), V(directory), V(char), V(other) or V(null)), C(size) in bytes,
+      C(target) (the path without links) and C(error).
   returned: success
   type: dict
   sample: {"/etc/hccn.conf": {"exists": true, "type": "file", "size": 801, "target": "/etc/hccn.conf", "error": null}}
@@ -217,62 +221,62 @@ from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, h
 
 def read_interfaces(timeout):
     """(interfaces, error or None): C(ip -j addr), or C(ip -o -4 addr) and /sys where the former is too old."""
-    found = tools.find_tool('ip', extra_dirs=('/usr/sbin', '/sbin', '/bin'))
-    if not found['path']:
-        return host.sys_interfaces({}), 'ip was not found (searched %s): addresses are not known' % ', '.join(found['searched'])
-    run = tools.run_tool([found['path'], '-j', 'addr'], timeout)
+    found = tools.find_tool("ip", extra_dirs=("/usr/sbin", "/sbin", "/bin"))
+    if not found["path"]:
+        return host.sys_interfaces({}), "ip was not found (searched %s): addresses are not known" % ", ".join(found["searched"])
+    run = tools.run_tool([found["path"], "-j", "addr"], timeout)
     interfaces = host.parse_ip_json(run.out) if run.rc == 0 else None
     if interfaces is not None:
         return interfaces, None
-    run = tools.run_tool([found['path'], '-o', '-4', 'addr'], timeout)
-    error = None if run.rc == 0 else (run.failure() or '%s: exit %s: %s' % (run.command, run.rc, tools.clip(run.text)))
+    run = tools.run_tool([found["path"], "-o", "-4", "addr"], timeout)
+    error = None if run.rc == 0 else (run.failure() or "%s: exit %s: %s" % (run.command, run.rc, tools.clip(run.text)))
     return host.sys_interfaces(host.parse_ip_oneline(run.out)), error
 
 
 def read_hardware(found, driver_home, timeout):
     """(generation, error or None) of the NPUs."""
-    if not found['path']:
-        return host.pci_generation(), found['problem'] or 'npu-smi was not found'
-    run = tools.run_tool([found['path'], 'info'], timeout, tools.tool_environment(driver_home))
+    if not found["path"]:
+        return host.pci_generation(), found["problem"] or "npu-smi was not found"
+    run = tools.run_tool([found["path"], "info"], timeout, tools.tool_environment(driver_home))
     info = npu_smi.parse_info(run.out)
-    if info['hardware'] != 'unknown':
-        return info['hardware'], None
-    error = run.failure() or 'exit %s: %s' % (run.rc, tools.clip(run.text, 200) or 'nothing printed')
+    if info["hardware"] != "unknown":
+        return info["hardware"], None
+    error = run.failure() or "exit %s: %s" % (run.rc, tools.clip(run.text, 200) or "nothing printed")
     return host.pci_generation(), error
 
 
 def read_python():
     """The interpreter this module runs on."""
     try:
-        requests = importlib.util.find_spec('requests') is not None
+        requests = importlib.util.find_spec("requests") is not None
     except (ImportError, ValueError):
         requests = False
-    return {'version': platform.python_version(), 'executable': sys.executable, 'requests': requests}
+    return {"version": platform.python_version(), "executable": sys.executable, "requests": requests}
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            'paths': {'type': 'list', 'elements': 'path', 'default': []},
-            'ports': {'type': 'list', 'elements': 'int', 'default': []},
-            'disk_paths': {'type': 'list', 'elements': 'path', 'default': []},
-            'npu_smi_path': {'type': 'path'},
-            'hccn_tool_path': {'type': 'path'},
-            'docker_host': {'type': 'str', 'default': 'unix:///var/run/docker.sock'},
-            'timeout': {'type': 'float', 'default': 15},
+            "paths": {"type": "list", "elements": "path", "default": []},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "disk_paths": {"type": "list", "elements": "path", "default": []},
+            "npu_smi_path": {"type": "path"},
+            "hccn_tool_path": {"type": "path"},
+            "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
+            "timeout": {"type": "float", "default": 15},
         },
         supports_check_mode=True,
     )
     params = module.params
-    if params['timeout'] <= 0:
-        module.fail_json(msg='timeout must be more than 0 seconds, not %g.' % params['timeout'])
+    if params["timeout"] <= 0:
+        module.fail_json(msg="timeout must be more than 0 seconds, not %g." % params["timeout"])
     # First of all, because the controller compares the clocks of the nodes and the other questions take time.
     now = time.time()
-    driver_home = os.path.join(driver_files.install_home(driver_files.read_install_info()), 'driver')
-    npu_smi_found = tools.find_tool('npu-smi', params['npu_smi_path'], driver_home)
-    hccn_tool_found = tools.find_tool('hccn_tool', params['hccn_tool_path'], driver_home)
-    hardware, hardware_error = read_hardware(npu_smi_found, driver_home, params['timeout'])
-    interfaces, interfaces_error = read_interfaces(params['timeout'])
+    driver_home = os.path.join(driver_files.install_home(driver_files.read_install_info()), "driver")
+    npu_smi_found = tools.find_tool("npu-smi", params["npu_smi_path"], driver_home)
+    hccn_tool_found = tools.find_tool("hccn_tool", params["hccn_tool_path"], driver_home)
+    hardware, hardware_error = read_hardware(npu_smi_found, driver_home, params["timeout"])
+    interfaces, interfaces_error = read_interfaces(params["timeout"])
     system = os.uname()
     module.exit_json(
         changed=False,
@@ -280,14 +284,14 @@ def main():
         interfaces_error=interfaces_error,
         hardware=hardware,
         npus=driver_files.device_ids(),
-        npu_smi=npu_smi_found['path'],
+        npu_smi=npu_smi_found["path"],
         npu_smi_error=hardware_error,
-        hccn_tool=hccn_tool_found['path'],
-        paths=dict((path, host.describe_path(path)) for path in params['paths']),
+        hccn_tool=hccn_tool_found["path"],
+        paths=dict((path, host.describe_path(path)) for path in params["paths"]),
         python=read_python(),
-        docker=host.describe_docker(params['docker_host'], params['timeout']),
-        listening=host.listening(set(params['ports'])),
-        disk=dict((path, host.describe_disk(path)) for path in params['disk_paths']),
+        docker=host.describe_docker(params["docker_host"], params["timeout"]),
+        listening=host.listening(set(params["ports"])),
+        disk=dict((path, host.describe_disk(path)) for path in params["disk_paths"]),
         hostname=system.nodename,
         kernel=system.release,
         arch=system.machine,
@@ -295,5 +299,5 @@ def main():
     )
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -89,7 +89,7 @@ EXAMPLES = r"""
 RETURN = r"""
 npus:
   description: One entry for each chip or die, in the order the tool lists them.
-  returned: when the tool printed its table
+  returned: success
   type: list
   elements: dict
   contains:
@@ -152,27 +152,27 @@ npus:
           sample: 56630
 stray_processes:
   description: Processes of a chip that the table does not list.
-  returned: when the tool printed its table
+  returned: success
   type: list
   elements: dict
 silent_npus:
   description: NPU ids about whose processes the output says neither that there are any nor that there are none.
-  returned: when the tool printed its table
+  returned: success
   type: list
   elements: int
 hardware:
   description: Generation of the NPUs (V(a2), V(a3), V(310p), V(910a), V(950) or V(unknown)).
-  returned: when the tool printed its table
+  returned: success
   type: str
   sample: a2
 driver_version:
   description: C(Version) of the tool's banner.
-  returned: when the tool printed its table
+  returned: success
   type: str
   sample: 25.5.1
 tool_version:
   description: Version of C(npu-smi) itself, which can differ from the driver's.
-  returned: when the tool printed its table
+  returned: success
   type: str
   sample: 25.5.1
 driver_package_version:
@@ -196,23 +196,23 @@ file_errors:
   elements: str
 health_details:
   description: Error codes of the chips whose health is not V(OK) (C(npu_id), C(chip_id), C(error_code), C(error_information)).
-  returned: when the tool printed its table
+  returned: success
   type: list
   elements: dict
 superpod:
   description: Super pod of an A3 (C(id), C(size), C(server_index), C(sdid) of the first die), else V(null).
-  returned: when the tool printed its table
+  returned: success
   type: dict
 tool_warnings:
   description:
     - Lines that the tool marks as a warning, such as a driver that is not completely installed. They are shown as warnings
       of the task too.
-  returned: when the tool printed its table
+  returned: success
   type: list
   elements: str
 unparsed:
   description: Lines that were not understood, at most 20.
-  returned: when the tool printed its table
+  returned: success
   type: list
   elements: str
 npu_smi:
@@ -244,66 +244,66 @@ from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, n
 
 def read_files(params):
     """What the files of driver and firmware say: the part of the result that needs no tool."""
-    install_info = driver_files.read_install_info(params['install_info_file'])
+    install_info = driver_files.read_install_info(params["install_info_file"])
     home = driver_files.install_home(install_info)
-    driver_file = params['driver_version_file'] or os.path.join(home, 'driver', 'version.info')
-    firmware_file = params['firmware_version_file'] or os.path.join(home, 'firmware', 'version.info')
+    driver_file = params["driver_version_file"] or os.path.join(home, "driver", "version.info")
+    firmware_file = params["firmware_version_file"] or os.path.join(home, "firmware", "version.info")
     driver, driver_error = driver_files.read_version(driver_file)
     firmware, firmware_error = driver_files.read_version(firmware_file)
     result = {
-        'driver_package_version': driver,
-        'firmware_version': firmware,
-        'install_info': install_info,
-        'file_errors': [error for error in (driver_error, firmware_error) if error],
+        "driver_package_version": driver,
+        "firmware_version": firmware,
+        "install_info": install_info,
+        "file_errors": [error for error in (driver_error, firmware_error) if error],
     }
-    return result, os.path.join(home, 'driver')
+    return result, os.path.join(home, "driver")
 
 
 def tool_failure(run, info):
     """Why this run of C(npu-smi info) is a failure, as fail_json's arguments, or None when it is none."""
     answer = run.failure()
     if answer:
-        remedy = 'A hanging tool is a hanging driver: look at dmesg.' if run.timed_out else tools.hint(answer)
-        return {'msg': ('%s. %s' % (answer, remedy)).strip(), 'error_code': None}
+        remedy = "A hanging tool is a hanging driver: look at dmesg." if run.timed_out else tools.hint(answer)
+        return {"msg": ("%s. %s" % (answer, remedy)).strip(), "error_code": None}
     error = npu_smi.parse_error(run.text, run.rc)
     if error:
-        remedy = error['remedy'] or tools.hint(run.text)
-        message = '%s reported an error (exit %s): %s. %s' % (run.command, run.rc, tools.clip(run.text) or 'no text', remedy)
-        return {'msg': message.strip(), 'error_code': error['error_code']}
-    if not info['understood']:
-        printed = tools.clip(run.text) or 'nothing'
-        message = '%s printed no table that is understood, but: %s. Run it by hand on this node.' % (run.command, printed)
-        return {'msg': message, 'error_code': None}
+        remedy = error["remedy"] or tools.hint(run.text)
+        message = "%s reported an error (exit %s): %s. %s" % (run.command, run.rc, tools.clip(run.text) or "no text", remedy)
+        return {"msg": message.strip(), "error_code": error["error_code"]}
+    if not info["understood"]:
+        printed = tools.clip(run.text) or "nothing"
+        message = "%s printed no table that is understood, but: %s. Run it by hand on this node." % (run.command, printed)
+        return {"msg": message, "error_code": None}
     return None
 
 
 def ask_details(ask, info):
     """The questions that the table leaves open; every one of them may go unanswered."""
     health_details, superpod = [], None
-    if any(npu['phy_id'] is None for npu in info['npus']):
-        npu_smi.apply_mapping(info['npus'], npu_smi.parse_mapping(ask('-m')), info['hardware'])
-    for npu in info['npus']:
-        if npu['health'] != 'OK' and npu['chip_id'] is not None:
-            text = ask('-t', 'health', '-i', str(npu['npu_id']), '-c', str(npu['chip_id']))
+    if any(npu["phy_id"] is None for npu in info["npus"]):
+        npu_smi.apply_mapping(info["npus"], npu_smi.parse_mapping(ask("-m")), info["hardware"])
+    for npu in info["npus"]:
+        if npu["health"] != "OK" and npu["chip_id"] is not None:
+            text = ask("-t", "health", "-i", str(npu["npu_id"]), "-c", str(npu["chip_id"]))
             detail = npu_smi.parse_health(text)
-            detail.update(npu_id=npu['npu_id'], chip_id=npu['chip_id'])
+            detail.update(npu_id=npu["npu_id"], chip_id=npu["chip_id"])
             health_details.append(detail)
-    if info['hardware'] == 'a3':
-        first = info['npus'][0]
-        superpod = npu_smi.parse_spod_info(ask('-t', 'spod-info', '-i', str(first['npu_id']), '-c', str(first['chip_id'] or 0)))
-    return {'health_details': health_details, 'superpod': superpod}
+    if info["hardware"] == "a3":
+        first = info["npus"][0]
+        superpod = npu_smi.parse_spod_info(ask("-t", "spod-info", "-i", str(first["npu_id"]), "-c", str(first["chip_id"] or 0)))
+    return {"health_details": health_details, "superpod": superpod}
 
 
 def make_asker(tool, timeout, environment):
     """A function that gives the text of one C(npu-smi info ...) or ''; after a timeout it asks no more."""
-    state = {'hung': False}
+    state = {"hung": False}
 
     def ask(*arguments):
-        if state['hung']:
-            return ''
-        run = tools.run_tool([tool, 'info'] + list(arguments), timeout, environment)
-        state['hung'] = run.timed_out
-        return run.out if run.rc == 0 else ''
+        if state["hung"]:
+            return ""
+        run = tools.run_tool([tool, "info"] + list(arguments), timeout, environment)
+        state["hung"] = run.timed_out
+        return run.out if run.rc == 0 else ""
 
     return ask
 
@@ -311,44 +311,45 @@ def make_asker(tool, timeout, environment):
 def main():
     module = AnsibleModule(
         argument_spec={
-            'npu_smi_path': {'type': 'path'},
-            'timeout': {'type': 'float', 'default': 30},
-            'details': {'type': 'bool', 'default': True},
-            'install_info_file': {'type': 'path', 'default': '/etc/ascend_install.info'},
-            'driver_version_file': {'type': 'path'},
-            'firmware_version_file': {'type': 'path'},
+            "npu_smi_path": {"type": "path"},
+            "timeout": {"type": "float", "default": 30},
+            "details": {"type": "bool", "default": True},
+            "install_info_file": {"type": "path", "default": "/etc/ascend_install.info"},
+            "driver_version_file": {"type": "path"},
+            "firmware_version_file": {"type": "path"},
         },
         supports_check_mode=True,
     )
     params = module.params
-    if params['timeout'] <= 0:
-        module.fail_json(msg='timeout must be more than 0 seconds, not %g.' % params['timeout'])
+    if params["timeout"] <= 0:
+        module.fail_json(msg="timeout must be more than 0 seconds, not %g." % params["timeout"])
     result, driver_home = read_files(params)
-    found = tools.find_tool('npu-smi', params['npu_smi_path'], driver_home)
-    if not found['path']:
-        message = tools.not_found_message('npu-smi', found, 'npu_smi_path')
-        module.fail_json(msg=message, searched=found['searched'], error_code=None, timed_out=False, **result)
+    found = tools.find_tool("npu-smi", params["npu_smi_path"], driver_home)
+    if not found["path"]:
+        message = tools.not_found_message("npu-smi", found, "npu_smi_path")
+        module.fail_json(msg=message, searched=found["searched"], error_code=None, timed_out=False, **result)
     environment = tools.tool_environment(driver_home)
-    run = tools.run_tool([found['path'], 'info'], params['timeout'], environment)
+    run = tools.run_tool([found["path"], "info"], params["timeout"], environment)
     info = npu_smi.parse_info(run.out)
     if run.truncated:
-        info['warnings'].append('the output was cut at %d bytes' % tools.MAX_OUTPUT_BYTES)
+        info["warnings"].append("the output was cut at %d bytes" % tools.MAX_OUTPUT_BYTES)
     failure = tool_failure(run, info)
-    result.update(info, npu_smi=found['path'])
-    # The key "warnings" belongs to Ansible, which shows it and takes it out of the result.
-    result['tool_warnings'] = result.pop('warnings')
-    for warning in result['tool_warnings']:
-        module.warn('npu-smi: %s' % warning)
-    result.pop('understood')
+    result["npu_smi"] = found["path"]
     if failure:
+        # No npus beside an error: a play that goes on in spite of it must not take half a table for the whole.
         failure.update(stdout=run.out[:20000], stderr=run.err[:20000], rc=run.rc, timed_out=run.timed_out)
-        failure.update(result)
-        module.fail_json(**failure)
-    extra = {'health_details': [], 'superpod': None}
-    if params['details'] and info['npus']:
-        extra = ask_details(make_asker(found['path'], params['timeout'], environment), info)
+        module.fail_json(**dict(result, **failure))
+    result.update(info)
+    # The key "warnings" belongs to Ansible, which shows it and takes it out of the result.
+    result["tool_warnings"] = result.pop("warnings")
+    for warning in result["tool_warnings"]:
+        module.warn("npu-smi: %s" % warning)
+    result.pop("understood")
+    extra = {"health_details": [], "superpod": None}
+    if params["details"] and info["npus"]:
+        extra = ask_details(make_asker(found["path"], params["timeout"], environment), info)
     module.exit_json(changed=False, **dict(result, **extra))
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

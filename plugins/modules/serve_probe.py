@@ -93,6 +93,7 @@ log:
   elements: str
 """
 
+import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -115,8 +116,8 @@ def look(engine, name):
 
 
 def last_line(engine, name):
-    """Return the last line of a log that says anything."""
-    said = [line for line in engine.logs(name, 5) if line.strip()]
+    """Return the last line of a log that says anything beside the process it comes from."""
+    said = [line for line in engine.logs(name, 5) if re.sub(r"\([^()]* pid=[^()]*\)", "", line).strip()]
     return said[-1][:300] if said else ""
 
 
@@ -134,7 +135,7 @@ def ask(params, left):
         status, answer, text = plain_http.post_json(params["url"] + "/v1/completions", body, headers, timeout=left)
     except OSError as error:
         return health, False, "/health says 200, but a completion did not come back: %s" % getattr(error, "reason", error)
-    if status == 200 and answer and answer.get("choices"):
+    if status == 200 and isinstance(answer, dict) and answer.get("choices"):
         return health, True, None
     return health, False, "/health says 200, but /v1/completions answered HTTP %d: %s" % (status, text[:300])
 
@@ -144,10 +145,10 @@ def watch(engine, params):
     result = {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "", "log": []}
     end = time.monotonic() + params["slice_s"]
     while True:
-        result["phase"], result["exit_code"], result["error"] = look(engine, params["container"])
-        if result["phase"] != "running":
-            result["log"] = engine.logs(params["container"], params["log_lines"]) if result["phase"] == "exited" else []
-            return result
+        phase, exit_code, error = look(engine, params["container"])
+        if phase != "running":
+            log = engine.logs(params["container"], params["log_lines"]) if phase == "exited" else []
+            return dict(result, phase=phase, exit_code=exit_code, error=error, log=log)
         left = end - time.monotonic()
         if params["url"] and left > 0:
             result["health"], answered, result["error"] = ask(params, max(left, LOOK_S))

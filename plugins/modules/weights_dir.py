@@ -94,7 +94,10 @@ def mark(module, wanted, before):
             msg="%s is not whole and was not marked complete: %s. Remedy: run site.yml again; the client fetches only what is missing."
             % (wanted["dir"], "; ".join(differences[:20])), differences=differences)
     if not module.check_mode:
-        weights.write_marker(wanted["dir"], wanted, listed["files"])
+        try:
+            weights.write_marker(wanted["dir"], wanted, listed["files"])
+        except OSError as error:
+            module.fail_json(msg="cannot write the marker in %s: %s. Remedy: make room and let root write there." % (wanted["dir"], error))
         return weights.state(wanted["dir"], wanted)
     return before
 

@@ -69,12 +69,37 @@ def merge_flags(flags: dict, extra: dict, host: str, owned_by: str = "vllm_extra
             variable, why = OWNED_OPTIONS[name]
             instead = f"use {variable}" if variable != "no variable" else "leave it out"
             checks.append(
-                check(host, "extra_args", owned_by, f"the option --{name}", f"no option that the planner writes itself{': ' + why if why else ''}", f"{instead} instead of --{name} in {owned_by}."),
+                check(
+                    host,
+                    "extra_args",
+                    owned_by,
+                    f"the option --{name}",
+                    f"no option that the planner writes itself{': ' + why if why else ''}",
+                    f"{instead} instead of --{name} in {owned_by}.",
+                ),
             )
         elif not re.fullmatch(r"[a-z][a-z0-9-]*(\.[A-Za-z0-9_.-]+)?", name) or len(name) == 1:
-            checks.append(check(host, "extra_args", owned_by, f"the option {key!r}", "the long name of an option of vllm serve", "write it as 'vllm serve --help=all' shows it."))
+            checks.append(
+                check(
+                    host,
+                    "extra_args",
+                    owned_by,
+                    f"the option {key!r}",
+                    "the long name of an option of vllm serve",
+                    "write it as 'vllm serve --help=all' shows it.",
+                )
+            )
         elif not _renderable(value):
-            checks.append(check(host, "extra_args", owned_by, f"{key}: {shown(value)}", "a text, number, boolean, mapping or list", "correct the value."))
+            checks.append(
+                check(
+                    host,
+                    "extra_args",
+                    owned_by,
+                    f"{key}: {shown(value)}",
+                    "a text, number, boolean, mapping or list",
+                    "correct the value.",
+                )
+            )
         else:
             if value is None or value is False:
                 merged.pop(name, None)
@@ -112,7 +137,14 @@ def render(flags: dict) -> list:
 def merge_env(env: dict, extra: dict, host: str) -> tuple[dict, list]:
     """Return ``(env, checks)``: an environment with the extra one over it; ``None`` removes. Values are text."""
     checks = [
-        check(host, "extra_env", "vllm_extra_env", f"the variable {name}", f"no secret in the environment: {why}", f"use {variable} instead.")
+        check(
+            host,
+            "extra_env",
+            "vllm_extra_env",
+            f"the variable {name}",
+            f"no secret in the environment: {why}",
+            f"use {variable} instead.",
+        )
         for name, (variable, why) in OWNED_ENV.items()
         if extra.get(name) is not None
     ]
@@ -122,7 +154,11 @@ def merge_env(env: dict, extra: dict, host: str) -> tuple[dict, list]:
 
 #: Ranges of variables that would otherwise be refused, or ignored, only after minutes of loading.
 #: Source: CANN, HCCL environment variables; vLLM envs.
-ENV_RANGES = {"HCCL_CONNECT_TIMEOUT": (120, 7200), "VLLM_ENGINE_READY_TIMEOUT_S": (1, None), "HCCL_IF_BASE_PORT": (1024, 65520)}
+ENV_RANGES = {
+    "HCCL_CONNECT_TIMEOUT": (120, 7200),
+    "VLLM_ENGINE_READY_TIMEOUT_S": (1, None),
+    "HCCL_IF_BASE_PORT": (1024, 65520),
+}
 
 
 def env_ranges(env: dict, host: str) -> list:
@@ -134,5 +170,14 @@ def env_ranges(env: dict, host: str) -> list:
             continue
         wanted = f"an integer from {low} to {high}" if high else f"an integer of {low} or more"
         if not re.fullmatch(r"[0-9]+", value) or int(value) < low or (high and int(value) > high):
-            checks.append(check(host, "extra_env", "vllm_extra_env", f"{name}={value}", f"{name} as {wanted}", f"correct {name} in vllm_extra_env."))
+            checks.append(
+                check(
+                    host,
+                    "extra_env",
+                    "vllm_extra_env",
+                    f"{name}={value}",
+                    f"{name} as {wanted}",
+                    f"correct {name} in vllm_extra_env.",
+                )
+            )
     return checks

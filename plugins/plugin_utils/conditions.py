@@ -14,7 +14,16 @@ import re
 from .messages import is_list, is_mapping, known_names
 
 #: The subjects that are one word; ``env.NAME`` and ``flag.NAME[.KEY..]`` are the others.
-SUBJECTS = ("release", "hardware", "role", "nodes", "npus", "data_parallel_size", "tensor_parallel_size", "expert_parallel_size")
+SUBJECTS = (
+    "release",
+    "hardware",
+    "role",
+    "nodes",
+    "npus",
+    "data_parallel_size",
+    "tensor_parallel_size",
+    "expert_parallel_size",
+)
 _MISSING = object()
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 

@@ -41,7 +41,9 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -73,9 +75,17 @@ def _folder_problem(folder: Path):
     """Return (observed, expected, remedy) if a site's folder cannot be used."""
     wanted = f"an absolute path of a folder with {' or '.join(KINDS)}"
     if not folder.is_absolute():
-        return (f"the relative path {str(folder)!r}", wanted, "write it from the inventory: '{{ inventory_dir }}/../data'.")
+        return (
+            f"the relative path {str(folder)!r}",
+            wanted,
+            "write it from the inventory: '{{ inventory_dir }}/../data'.",
+        )
     if not folder.is_dir():
-        return (f"no folder {folder}", wanted, "correct the path in vllm_data_dirs, or create the folder on the controller.")
+        return (
+            f"no folder {folder}",
+            wanted,
+            "correct the path in vllm_data_dirs, or create the folder on the controller.",
+        )
     if not any((folder / kind).is_dir() for kind in KINDS):
         return (f"{folder} with none of them", wanted, f"put the files into {folder}/recipes, for instance.")
     return None
@@ -96,13 +106,28 @@ def _load_folder(folder: Path) -> tuple[dict, list]:
             refuse(path, " ".join(str(error).split()), "a YAML file that can be read", "correct the file.")
             continue
         if not is_mapping(content):
-            refuse(path, shown(content), "a mapping of names to entries", "start the file with the entry's name and a colon.")
+            refuse(
+                path,
+                shown(content),
+                "a mapping of names to entries",
+                "start the file with the entry's name and a colon.",
+            )
             continue
         for name, entry in content.items():
             if not is_mapping(entry) or not entry.get("source"):
-                refuse(path, f"the entry {name} without a source", "a source in every entry", "say in 'source' where the numbers of the entry come from.")
+                refuse(
+                    path,
+                    f"the entry {name} without a source",
+                    "a source in every entry",
+                    "say in 'source' where the numbers of the entry come from.",
+                )
             elif name in entries:
-                refuse(path, f"the entry {name} a second time", "each name once in a folder", "rename or remove one of the two.")
+                refuse(
+                    path,
+                    f"the entry {name} a second time",
+                    "each name once in a folder",
+                    "rename or remove one of the two.",
+                )
             else:
                 entries[str(name)] = entry
     return entries, checks
@@ -110,16 +135,14 @@ def _load_folder(folder: Path) -> tuple[dict, list]:
 
 def overlay(base: object, top: object):
     """Return ``base`` with ``top`` laid over it: mappings key by key, anything else replaced, ``None`` removes the key."""
-    if not (is_mapping(base) and is_mapping(top)):
+    if not is_mapping(top):
         return top
-    merged = dict(base)
+    merged = dict(base) if is_mapping(base) else {}
     for key, value in top.items():
         if value is None:
             merged.pop(key, None)
-        elif key in merged:
-            merged[key] = overlay(merged[key], value)
         else:
-            merged[key] = overlay({}, value) if is_mapping(value) else value
+            merged[key] = overlay(merged.get(key), value)
     return merged
 
 
@@ -129,7 +152,10 @@ def resolve(entries: dict, name: str) -> dict:
     while True:
         if name not in entries:
             by = f", the base of {chain[-1]}" if chain else ""
-            raise DataError(f"{name!r}{by}", f"{did_you_mean(name, entries)}known: {', '.join(sorted(entries)) or 'none'}.")
+            raise DataError(
+                f"{name!r}{by}",
+                f"{did_you_mean(name, entries)}Choose a known one, or add it in a folder of vllm_data_dirs.",
+            )
         if name in chain:
             raise DataError(f"a circle of bases: {' -> '.join([*chain, name])}", "remove 'base' from one of them.")
         chain.append(name)
@@ -149,5 +175,12 @@ def find(entries: dict, name: str, host: str, variable: str, noun: str) -> tuple
         return resolve(entries, name), []
     except DataError as error:
         return None, [
-            check(host, f"{noun}_known", variable, f"the {noun} {error.problem}", known_names(sorted(entries)), f"set {variable}: {error.remedy}"),
+            check(
+                host,
+                f"{noun}_known",
+                variable,
+                f"the {noun} {error.problem}",
+                known_names(sorted(entries)),
+                error.remedy,
+            ),
         ]

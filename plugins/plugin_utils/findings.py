@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import jmespath
 
-#: Host ports HCCL listens on while a job runs, from HCCL_IF_BASE_PORT (default 60000), 32 of them
+#: Host ports HCCL listens on while a job runs: the default of HCCL_IF_BASE_PORT, and how many from there
 #: (CANN environment variable reference, HCCL_IF_BASE_PORT).
-HCCL_PORTS = range(60000, 60032)
+HCCL_BASE_PORT, HCCL_PORTS = 60000, 32
 
 #: Health words of npu-smi and what they mean for serving. Warning does not mean unusable.
 HEALTH = {"OK": "pass", "Warning": "warn", "Alarm": "fail", "Critical": "fail"}
@@ -29,13 +29,14 @@ def finding(host, check, status, observed, expected, remedy="", device="") -> di
     """Return one check result."""
     return {
         "host": host, "check": check, "device": device, "status": status,
-        "observed": str(observed), "expected": str(expected), "remedy": remedy if status != "pass" else "",
+        "observed": "nothing" if observed is None else str(observed), "expected": str(expected), "remedy": remedy if status != "pass" else "",
     }
 
 
 def ports_of(unit: dict, groups: dict) -> dict:
     """Return port -> the variable or service it belongs to, for the ports a unit listens on at its host."""
-    ports = {port: "HCCL_IF_BASE_PORT" for port in HCCL_PORTS}
+    base = int(unit["env"].get("HCCL_IF_BASE_PORT") or HCCL_BASE_PORT)
+    ports = {port: "HCCL_IF_BASE_PORT" for port in range(base, base + HCCL_PORTS)}
     if unit["head"]:
         group = groups[unit["group"]]
         ports[group["api"]["port"]] = "vllm_port"
@@ -66,19 +67,23 @@ def driver_findings(host, host_plan, groups, node, npu, artefacts, mounts) -> li
     """
     if "interfaces" not in (node or {}):
         return [_unreachable(host, node or {})]
-    found = list(mounts)
+    found = [dict(check, host=host) for check in mounts]
     found += _engine(host, node, artefacts)
     found += _npus(host, host_plan, node, npu)
     found += _network(host, host_plan, node)
     found += _ports(host, host_plan, groups, node, artefacts)
-    found += _artefacts(host, artefacts)
+    found += _artefacts(host, node, artefacts)
     return found
 
 
+def _said(result):
+    """Return the message of a module that did not do its work, as a part of one line."""
+    return " ".join(str((result or {}).get("msg") or "no answer").split())[:300]
+
+
 def _unreachable(host, node):
-    said = " ".join(str(node.get("msg") or "no answer").split())[:300]
     return finding(
-        host, "node_answers", "fail", said, "an answer over SSH as a user that may become root",
+        host, "node_answers", "fail", _said(node), "an answer over SSH as a user that may become root",
         "try: ansible HOST -i INVENTORY -m ansible.builtin.ping; check address, user, key, host key and sudo of this host".replace("HOST", host))
 
 
@@ -99,8 +104,7 @@ def _engine(host, node, artefacts):
 def _npus(host, host_plan, node, npu):
     wanted = host_plan["hardware"]
     if not npu or npu.get("failed") or "npus" not in npu:
-        said = " ".join(str((npu or {}).get("msg") or "no answer").split())[:300]
-        return [finding(host, "npu_smi", "fail", said, "npu-smi info lists the NPUs",
+        return [finding(host, "npu_smi", "fail", _said(npu), "npu-smi info lists the NPUs",
                         "check the driver: npu-smi info as root on this node; reinstall or reload the driver if it fails there too")]
     found = [finding(host, "npu_hardware", "pass" if npu["hardware"] == wanted else ("unknown" if npu["hardware"] == "unknown" else "fail"),
                      npu["hardware"], wanted, "set vllm_hardware of this host to what it is, or take the host out of the group")]
@@ -137,24 +141,31 @@ def _network(host, host_plan, node):
 
 
 def _ports(host, host_plan, groups, node, artefacts):
-    found = []
-    listening = {entry["port"]: entry for entry in node.get("listening", [])}
+    containers = (artefacts or {}).get("containers") or {}
+    ours = {pid for entry in containers.values() for pid in entry.get("pids") or []}
+    found = {}
     for unit in host_plan["units"]:
-        if ((artefacts.get("containers") or {}).get(unit["name"]) or {}).get("running"):
-            continue  # our own server is the listener
-        for port, owner in sorted(ports_of(unit, groups).items()):
-            taken = listening.get(port)
-            if taken:
-                who = f"{taken.get('process') or 'a process'} (pid {taken.get('pid') or '?'}) listens on it"
-                found.append(finding(host, "port_free", "fail", who, f"port {port} free", f"stop that process, or set {owner} to another port",
-                                     device=owner))
-    return found
+        running, owners = (containers.get(unit["name"]) or {}).get("running"), ports_of(unit, groups)
+        for taken in node.get("listening") or []:
+            port, pid = taken["port"], taken.get("pid")
+            # A listener whose process cannot be seen is taken for ours while our server runs.
+            if port not in owners or pid in ours or (running and pid is None):
+                continue
+            where = " of vllm_extra_env" if owners[port] == "HCCL_IF_BASE_PORT" else ""
+            who = f"{taken.get('process') or 'a process'} (pid {pid or '?'}) listens on it"
+            # Once a process, not once an address that it listens on.
+            found[(port, pid)] = finding(host, "port_free", "fail", who, f"port {port} free",
+                                         f"stop that process, or set {owners[port]}{where} to another port", device=owners[port])
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], key[1] or 0))]
 
 
-def _artefacts(host, artefacts):
+def _artefacts(host, node, artefacts):
+    if "images" not in (artefacts or {}):
+        return [finding(host, "artefacts", "unknown", _said(artefacts), "whether image and model are here or at their source",
+                        "run again with -vvv; the module artefact_info failed on this node")]
     found = []
-    if artefacts.get("docker_error"):
-        return [finding(host, "docker_engine", "fail", artefacts["docker_error"], "answers on its socket", "systemctl status docker")]
+    if artefacts.get("docker_error") and (node.get("docker") or {}).get("reachable"):
+        found.append(finding(host, "docker_engine", "fail", artefacts["docker_error"], "answers on its socket", "systemctl status docker"))
     for reference, image in (artefacts.get("images") or {}).items():
         registry = image.get("registry") or {}
         if image["present"] or registry.get("exists"):
@@ -184,7 +195,8 @@ def _group_of(host, groups):
 def mesh_pings(host, host_plan, groups, answers) -> list:
     """Return the pings a node has to send: each of its NPUs to the NPU of the same place on every peer of its group.
 
-    ``answers`` is host -> result of hccn_info. A2 nodes talk over RoCE, A3 nodes of one super pod over HCCS (virtual NIC).
+    ``answers`` is host -> result of hccn_info. A2 nodes talk over RoCE, A3 nodes of one super pod over HCCS (virtual NIC) where it
+    has an address.
     Result: ``[{phy_id, address, kind: roce|hccs}]``; peers whose addresses are not known are left to the address check.
     """
     group = _group_of(host, groups)
@@ -197,8 +209,8 @@ def mesh_pings(host, host_plan, groups, answers) -> list:
         if peer == host:
             continue
         for own, other in zip(mine, theirs):
-            kind = "hccs" if host_plan["hardware"] == "a3" and other.get("vnic") else "roce"
-            address = other["vnic"]["ip"] if kind == "hccs" else other.get("ip")
+            virtual = (other.get("vnic") or {}).get("ip") if host_plan["hardware"] == "a3" else None
+            kind, address = ("hccs", virtual) if virtual else ("roce", other.get("ip"))
             if address:
                 pings.append({"phy_id": own["phy_id"], "address": address, "kind": kind})
     return pings
@@ -209,28 +221,41 @@ def hccn_findings(host, host_plan, groups, info, mesh) -> list:
     group = _group_of(host, groups)
     alone = group is None or len(group["hosts"]) == 1
     if not info or "devices" not in info:
-        said = " ".join(str((info or {}).get("msg") or "no answer").split())[:300]
-        return [finding(host, "hccn_tool", "warn" if alone else "fail", said, "hccn_tool answers", "hccn_tool -i 0 -link -g as root on this node")]
+        return [finding(host, "hccn_tool", "warn" if alone else "fail", _said(info), "hccn_tool answers", "hccn_tool -i 0 -link -g as root on this node")]
     found = []
+    asked = {entry["phy_id"] for entry in info["devices"]}
+    for number in sorted({npu for unit in host_plan["units"] for npu in unit["npus"]} - asked):
+        found.append(finding(host, "hccn_link", "warn" if alone else "unknown", "no answer about this NPU", "UP", f"hccn_tool -i {number} -link -g",
+                             f"npu{number}"))
     for entry in info["devices"]:
-        number, hccs = entry["phy_id"], (entry.get("vnic") or {}).get("link") == "UP"
+        number, vnic, errors = entry["phy_id"], entry.get("vnic") or {}, entry.get("errors") or {}
+        hccs = host_plan["hardware"] == "a3" and vnic.get("link") == "UP" and bool(vnic.get("ip"))
         tool = f"hccn_tool -i {number}"
         link = "pass" if entry["link"] == "UP" else ("warn" if hccs else "fail" if entry["link"] else "unknown")
-        health = NET_HEALTH.get(entry["net_health"], "unknown" if entry["net_health"] is None else "warn" if hccs else "fail")
-        address = "pass" if entry["ip"] or hccs else "fail"
+        health = NET_HEALTH.get(entry["net_health"], "warn" if hccs else "unknown" if entry["net_health"] is None else "fail")
+        address = "pass" if entry["ip"] or hccs else "unknown" if "ip" in errors else "fail"
         results = [
-            finding(host, "hccn_link", link, entry["link"], "UP", f"{tool} -optical -g; check the cable, module and switch port", f"npu{number}"),
-            finding(host, "hccn_net_health", health, entry["net_health"], "Success", f"{tool} -netdetect -g; {tool} -gateway -g", f"npu{number}"),
-            finding(host, "hccn_address", address, entry["ip"], "an address", f"set address_{number} in /etc/hccn.conf", f"npu{number}"),
+            finding(host, "hccn_link", link, entry["link"] or errors.get("link"), "UP", f"{tool} -optical -g; check the cable, module and switch port",
+                    f"npu{number}"),
+            finding(host, "hccn_net_health", health, entry["net_health"] or errors.get("net_health"), "Success",
+                    f"{tool} -netdetect -g; {tool} -gateway -g", f"npu{number}"),
+            finding(host, "hccn_address", address, entry["ip"] or errors.get("ip") or (f"{vnic['ip']} (HCCS)" if hccs else None), "an address",
+                    f"set address_{number} in /etc/hccn.conf", f"npu{number}"),
         ]
+        if "tls" in errors:
+            results.append(finding(host, "hccn_tls", "unknown", errors["tls"], "switch 0 or 1", f"{tool} -tls -g", f"npu{number}"))
         found += [dict(result, status="warn") if alone and result["status"] in ("fail", "unknown") else result for result in results]
     for result in (mesh or {}).get("results") or []:
+        counted = result.get("sent") is not None and result["status"] != "unknown"
         found.append(finding(
-            host, "npu_mesh", result["status"], f"{result.get('received')} of {result.get('sent')} packets came back",
+            host, "npu_mesh", result["status"],
+            f"{result.get('received')} of {result.get('sent')} packets came back" if counted else result.get("text") or "no answer",
             f"npu{result['phy_id']} reaches {result['address']}", "check link and switch of both ends; the peer is named by its address",
             f"npu{result['phy_id']}->{result['address']}"))
-    if (mesh or {}).get("failed"):
-        found.append(finding(host, "npu_mesh", "unknown", " ".join(str(mesh.get("msg")).split())[:300], "every ping answered", "hccn_tool by hand"))
+    # Not "failed": a task with failed_when false never is.
+    if mesh and not mesh.get("skipped") and "results" not in mesh:
+        found.append(finding(host, "npu_mesh", "unknown", _said(mesh), "every ping answered",
+                             "hccn_tool -i 0 -ping -g address PEER by hand, as root on this node"))
     return found
 
 
@@ -242,20 +267,30 @@ def all_findings(hosts, hostvars) -> list:
         if "driver_check_results" not in values:
             found.append(_unreachable(host, {}))
             continue
-        found += list(values["driver_check_results"]) + list(values.get("hccn_verify_results") or [])
+        found += list(values["driver_check_results"])
+        if "hccn_verify_results" in values:
+            found += list(values["hccn_verify_results"])
+        elif not any(check["check"] == "node_answers" and check["status"] == "fail" for check in values["driver_check_results"]):
+            found.append(finding(host, "hccn_verify", "unknown", "the NPUs' network was not looked at", "its check results", "see this host's error above"))
     return found + _equal_tls(hosts, hostvars) + _equal_versions(hosts, hostvars)
 
 
 def _equal_tls(hosts, hostvars):
-    """Return failed checks for NPUs whose TLS switch differs from the majority (HCCL needs it equal on all nodes)."""
+    """Return failed checks for NPUs whose TLS switch differs from the majority (HCCL needs it equal on all nodes), warnings where it is on everywhere.
+
+    With one node no connection leaves it, so that a difference only warns.
+    """
     seen = {}
     for host in hosts:
         for entry in jmespath.search("devices[?tls != `null`].{npu: phy_id, tls: tls}", dict(hostvars[host].get("hccn_verify_info") or {})) or []:
             seen[(host, entry["npu"])] = entry["tls"]
+    if set(seen.values()) == {1}:
+        return [finding(host, "hccn_tls", "warn", "switch 1 on all NPUs", "switch 0", "hccn_tool -i N -tls -s enable 0 for every NPU N of every node")
+                for host in dict.fromkeys(host for host, dummy in seen)]
     if len(set(seen.values())) < 2:
         return []
-    common = max(set(seen.values()), key=list(seen.values()).count)
-    return [finding(host, "hccn_tls", "fail", f"switch {value}", f"switch {common}, as on the other NPUs",
+    common = max(sorted(set(seen.values())), key=list(seen.values()).count)
+    return [finding(host, "hccn_tls", "fail" if len(hosts) > 1 else "warn", f"switch {value}", f"switch {common}, as on the other NPUs",
                     f"hccn_tool -i {number} -tls -s enable {common}", f"npu{number}")
             for (host, number), value in sorted(seen.items()) if value != common]
 
@@ -286,7 +321,7 @@ def image_findings(hosts, hostvars, image) -> list:
 
 def _short(value):
     """Return an architecture, or the end of a list of layers, in a few characters."""
-    return value if isinstance(value, str) else f"{len(value)} layers, last {str(value[-1])[7:19] if value else 'none'}"
+    return f"{len(value)} layers, last {str(value[-1])[7:19] if value else 'none'}" if isinstance(value, list) else str(value)
 
 
 def shared_findings(hosts, hostvars, directory) -> list:
@@ -313,6 +348,7 @@ def weights_findings(hosts, hostvars, group) -> list:
 
 
 def unit_env(unit: dict) -> dict:
-    """Return a unit's whole container environment: the plan's, and the group's addresses kept from any proxy."""
-    addresses = ",".join(unit["no_proxy"])
+    """Return a unit's whole container environment: the plan's, and the group's addresses kept from any proxy beside those the site keeps."""
+    stated = [part.strip() for key in ("no_proxy", "NO_PROXY") for part in str(unit["env"].get(key) or "").split(",") if part.strip()]
+    addresses = ",".join(dict.fromkeys([*unit["no_proxy"], *stated]))
     return dict(unit["env"], no_proxy=addresses, NO_PROXY=addresses)

@@ -16,10 +16,9 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-import netaddr
-
+from . import addresses
 from .data import read_yaml
-from .messages import check, did_you_mean, is_list, is_mapping, known_names, plain, shown
+from .messages import check, did_you_mean, is_list, is_mapping, known_names, nearest, plain, shown
 
 #: The one specification of the public variables.
 SPECIFICATION = Path(__file__).resolve().parents[2] / "roles" / "plan" / "meta" / "argument_specs.yml"
@@ -101,24 +100,58 @@ def read_host(host: str, variables) -> tuple[dict, list, list]:
     invalid: list = []
     for name in sorted(key for key in variables.keys() if str(key).startswith("vllm_")):
         if name not in known:
-            remedy = f"{did_you_mean(name, known)}A variable that nobody reads changes nothing: correct its name or remove it."
-            checks.append(check(host, "variable_known", str(name), "a variable that the collection does not know", "a variable of its reference", remedy, "warn"))
+            guess = nearest(name.removeprefix("vllm_"), [entry.removeprefix("vllm_") for entry in known])
+            hint = f"did you mean 'vllm_{guess}'? " if guess else ""
+            remedy = f"{hint}A variable that nobody reads changes nothing: correct its name or remove it."
+            checks.append(
+                check(
+                    host,
+                    "variable_known",
+                    str(name),
+                    "a variable that the collection does not know",
+                    "a variable of its reference",
+                    remedy,
+                    "warn",
+                )
+            )
             continue
         try:
-            raw = variables[name]
-            problem = None
-            if not is_unstated(raw):
-                values[str(name)] = convert(known[name], raw)
-        except InputError as error:
-            problem = check(host, "variable_value", name, error.observed or shown(raw), error.expected, error.remedy or f"correct {name}.")
+            value, problem = _read(host, str(name), known[name], variables)
         except Exception as error:  # pylint: disable=broad-except
             # Whatever a lazy lookup raises is a problem of this variable of this host, not of the planner.
             text = " ".join(str(error).split())
-            problem = check(host, "variable_value", name, f"a value that cannot be computed: {text}", "a value", f"correct the template of {name}.")
+            value, problem = None, check(
+                host,
+                "variable_value",
+                name,
+                f"a value that cannot be computed: {text}",
+                "a value",
+                f"correct the template of {name}.",
+            )
         if problem:
             checks.append(problem)
             invalid.append(str(name))
+        elif value is not None:
+            values[str(name)] = value
     return values, checks, invalid
+
+
+def _read(host: str, name: str, option: dict, variables) -> tuple:
+    """Return ``(value, None)``, ``(None, None)`` if nothing is stated, or ``(None, check)``. Raises whatever the lookup raises."""
+    raw = variables[name]
+    if is_unstated(raw):
+        return None, None
+    try:
+        return convert(option, raw), None
+    except InputError as error:
+        return None, check(
+            host,
+            "variable_value",
+            name,
+            error.observed or shown(raw),
+            error.expected,
+            error.remedy or f"correct {name}.",
+        )
 
 
 def convert(option: dict, raw: object):
@@ -143,7 +176,9 @@ def _element(option: dict, entry: object):
     try:
         return _CONVERTERS[option.get("elements", "raw")](entry)
     except InputError as error:
-        raise InputError(f"a list of which each element is {error.expected}", error.remedy, f"the element {shown(entry)}") from error
+        raise InputError(
+            f"a list of which each element is {error.expected}", error.remedy, f"the element {shown(entry)}"
+        ) from error
 
 
 def _suboptions(table: dict, value: dict) -> dict:
@@ -151,13 +186,19 @@ def _suboptions(table: dict, value: dict) -> dict:
     result = {}
     for key, entry in value.items():
         if key not in table:
-            raise InputError(f"the keys {', '.join(table)}", f"{did_you_mean(key, table)}known: {', '.join(table)}.", f"the key {key!r}")
+            raise InputError(
+                f"the keys {', '.join(table)}",
+                f"{did_you_mean(key, table)}known: {', '.join(table)}.",
+                f"the key {key!r}",
+            )
         if is_unstated(entry):
             continue
         try:
             result[key] = convert(table[key], entry)
         except InputError as error:
-            raise InputError(f"{error.expected} for {key}", error.remedy, f"{key}: {error.observed or shown(entry)}") from error
+            raise InputError(
+                f"{error.expected} for {key}", error.remedy, f"{key}: {error.observed or shown(entry)}"
+            ) from error
     return result
 
 
@@ -202,7 +243,7 @@ def _to_dict(raw: object) -> dict:
     elif isinstance(raw, str) and raw.strip().startswith("{"):
         value = _from_json(raw.strip(), dict, "a mapping")
     else:
-        raise InputError("a mapping", "write it as YAML, or with -e as JSON: -e '{\"name\": {\"key\": \"value\"}}'.")
+        raise InputError("a mapping", 'write it as YAML, or with -e as JSON: -e \'{"name": {"key": "value"}}\'.')
     odd = [key for key in value if not isinstance(key, str)]
     if odd:
         raise InputError("a mapping whose keys are texts", "put the key in quotes.", f"the key {shown(odd[0])}")
@@ -246,22 +287,17 @@ def npu_list(value: object):
 
 def _ipv4(value: str) -> str:
     """Return an IPv4 address that a host can own."""
-    wanted = "an IPv4 address of the host, such as 198.51.100.11"
-    if not netaddr.valid_ipv4(value, flags=netaddr.INET_PTON):
-        raise InputError(wanted)
-    address = netaddr.IPAddress(value)
-    if int(address) == 0 or address.is_multicast() or value == "255.255.255.255":
-        raise InputError(wanted, "0.0.0.0, multicast and broadcast addresses belong to no host.")
+    if not addresses.is_ipv4(value) or not addresses.can_be_owned(value):
+        raise InputError("an IPv4 address of the host, such as 198.51.100.11")
     return value
 
 
 def _network(value: str) -> str:
     """Return a CIDR without its host bits."""
-    wanted = "a CIDR, such as 198.51.100.0/24"
-    address, slash, prefix = value.partition("/")
-    if not slash or not netaddr.valid_ipv4(address, flags=netaddr.INET_PTON) or not prefix.isdigit() or int(prefix) > 32:
-        raise InputError(wanted)
-    return str(netaddr.IPNetwork(value).cidr)
+    cidr = addresses.network(value)
+    if cidr is None:
+        raise InputError("a CIDR, such as 198.51.100.0/24")
+    return cidr
 
 
 def _nic(value: str) -> str:
@@ -287,7 +323,11 @@ def _word(value: str) -> str:
 
 def _image(value: str) -> str:
     """Return a full reference of an image: a repository with a tag, a digest or both."""
-    if not re.fullmatch(r"[\w.:/-]+?(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", value) or not re.search(r"[^/]:[^/]+$", value) or "/" not in value:
+    if (
+        not re.fullmatch(r"[\w.:/-]+?(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", value)
+        or not re.search(r"[^/]:[^/]+$", value)
+        or "/" not in value
+    ):
         raise InputError(
             "a full reference with a tag or a digest, such as quay.io/ascend/vllm-ascend:v0.13.0",
             "add ':<tag>' or '@sha256:<64 hexadecimal digits>'; without one Docker would take 'latest'.",
@@ -329,7 +369,11 @@ def _env(value: dict) -> dict:
         if entry is None:
             result[name] = None
         elif isinstance(entry, bool) or not isinstance(entry, (str, int, float)):
-            raise InputError("a text or a number for each name", f"write {name} in quotes as the program reads it, such as \"1\" or \"True\".", f"{name}: {shown(entry)}")
+            raise InputError(
+                "a text or a number for each name",
+                f'write {name} in quotes as the program reads it, such as "1" or "True".',
+                f"{name}: {shown(entry)}",
+            )
         elif "\n" in str(entry) or "\0" in str(entry):
             raise InputError("values of one line", "", f"{name}: {shown(entry)}")
         else:

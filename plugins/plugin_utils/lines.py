@@ -36,7 +36,8 @@ def plan_lines(result: dict) -> list:
     for host, entry in plan["hosts"].items():
         for unit in entry["units"]:
             role = "headless" if unit["headless"] else "head"
-            lines.append(f"{host}: {unit['name']} ({role}), {entry['local_ip']} on {entry['nic_name']}, NPUs {_ranges(unit['npus'])}")
+            npus = f"NPUs {_ranges(unit['npus'])}" if unit["npus"] else "no NPUs"
+            lines.append(f"{host}: {unit['name']} ({role}), {entry['local_ip']} on {entry['nic_name']}, {npus}")
             added.update(unit.get("env_added", {}))
     lines += [f"added to the recipe's environment: {key} ({reason})" for key, reason in added.items()]
     lines += [f"{notice['level']}: {notice['text']}" for notice in result.get("notices", [])]

@@ -11,7 +11,9 @@ import difflib
 CONTROLLER = "localhost"
 
 
-def check(host: str, name: str, device: str, observed: object, expected: str, remedy: str, status: str = "fail") -> dict:
+def check(
+    host: str, name: str, device: str, observed: object, expected: str, remedy: str, status: str = "fail"
+) -> dict:
     """Return one check result: what was looked at, what was found, what was wanted and what to do."""
     return {
         "host": str(host),
@@ -33,7 +35,7 @@ def nearest(name: object, known) -> str:
     """Return the known name most like the given one, or an empty string if none is like it."""
     names = [str(entry) for entry in known]
     by_folded = {entry.casefold(): entry for entry in names}
-    found = difflib.get_close_matches(str(name).casefold(), list(by_folded), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(str(name).casefold(), list(by_folded), n=1, cutoff=0.6)
     return by_folded[found[0]] if found else ""
 
 

@@ -42,8 +42,13 @@ def _source(target: str, candidate: dict, paths: dict, host: str) -> tuple[str |
         seen.append(f"{source} is {'a ' + str(answer.get('type')) if answer.get('exists') else 'absent'}")
     observed = "; ".join(seen)
     if not candidate["required"] and all(entry.endswith(" is absent") for entry in seen):
-        return None, [check(host, "mount_source", target, f"{observed}: left out", f"{wanted}, if the host has it", "", "pass")]
-    remedy = "install the Ascend driver package, or link the file to where it is wanted; an empty directory there is a leftover of an earlier docker run, remove it."
+        return None, [
+            check(host, "mount_source", target, f"{observed}: left out", f"{wanted}, if the host has it", "", "pass")
+        ]
+    remedy = (
+        "install the Ascend driver package, or link the file to where it is wanted; "
+        "an empty directory in its place is what an earlier docker run left: remove it."
+    )
     return None, [check(host, "mount_source", target, observed, wanted, remedy)]
 
 

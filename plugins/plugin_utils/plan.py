@@ -4,23 +4,31 @@
 """The plan: from a request, the data and the nodes' answers to every unit's ranks, addresses, environment and command line.
 
 Pure: nothing is read but the data folders. All problems of all hosts are collected; there is no plan if one of them fails.
-Shape of the plan: ``{schema, run, groups: {name: ..}, hosts: {host: {local_ip, nic_name, hardware, npus_expected, units: [..]}}, notices}``.
+Here everything is settled and checked; what is settled is written down by the module ``units``.
 """
 
 from __future__ import annotations
 
-from . import commandline, inputs, nodes, ranks, recipes
+from . import commandline, inputs, nodes, ranks, recipes, units
 from . import data as data_folders
 from .messages import check, failed, shown
-from .request import SCHEMA, agreed
+from .request import agreed
 
 #: The ports that HCCL takes on every host of a job, from HCCL_IF_BASE_PORT on (CANN 8.3 and later).
 HCCL_BASE_PORT = 60000
 HCCL_PORTS = 32
-#: Of a larger group the addresses are not listed one by one in every unit: no_proxy would grow with the square of the hosts.
-NO_PROXY_HOSTS = 64
-LOG_ROOT = "/var/log/ascend-vllm"
-HOST_IP_REASON = "vLLM would otherwise take the address of the default route, which need not be the network between the nodes"
+#: Without a value of these that can be used, whatever the rank arithmetic says would be about another group.
+SIZE_VARIABLES = {
+    "vllm_model",
+    "vllm_ascend_version",
+    "vllm_node_rank",
+    "vllm_data_parallel_size",
+    "vllm_data_parallel_size_local",
+    "vllm_tensor_parallel_size",
+}
+HOST_IP_REASON = (
+    "vLLM would otherwise take the address of the default route, which need not be the network between the nodes"
+)
 BASE_PORT_REASON = "another group on one of its hosts has HCCL's own ports 60000 to 60031"
 
 
@@ -32,7 +40,10 @@ class Group:
         self.role = entry["role"]
         self.npus = entry["npus"]
         self.entry = entry
-        self.hosts, self.checks = ranks.order(entry["hosts"], {host: values[host]["vllm_node_rank"] for host in entry["hosts"] if "vllm_node_rank" in values[host]})
+        self.hosts, self.checks = ranks.order(
+            entry["hosts"],
+            {host: values[host]["vllm_node_rank"] for host in entry["hosts"] if "vllm_node_rank" in values[host]},
+        )
         self.settings: dict = {}
         self.release: dict = {}
         self.recipe = None
@@ -80,7 +91,7 @@ def compute(request: dict, discovered: dict | None = None) -> dict:
     data, found = data_folders.load_all(request["run"].get("vllm_data_dirs") or [])
     groups, settled, checks, said = settle(request, discovered or {}, data)
     checks = _distinct([*request["checks"], *found, *checks])
-    plan = None if failed(checks) else _assemble(groups, settled, request, said)
+    plan = None if failed(checks) else units.assemble(groups, settled, request, said)
     return {"plan": plan, "checks": checks, "notices": said}
 
 
@@ -104,11 +115,14 @@ def settle_nodes(request: dict, discovered: dict, hardware: dict) -> tuple[dict,
     """Return ``({host: Node}, checks)``; a host with a problem is in the checks only."""
     settled, checks = {}, []
     for host in request["hosts"]:
-        node, found = nodes.settle(host, request["inputs"][host], discovered.get(host), hardware, request["invalid"].get(host, ()))
-        checks += found
+        node, problems = nodes.settle(
+            host, request["inputs"][host], discovered.get(host), hardware, request["invalid"].get(host, ())
+        )
+        checks += problems
         if node:
             settled[host] = node
-    return settled, checks + nodes.duplicates(list(settled.values()))
+    found = list(settled.values())
+    return settled, checks + nodes.unreachable(found) + nodes.duplicates(found)
 
 
 def _distinct(checks: list) -> list:
@@ -149,20 +163,33 @@ def _one_hardware(group: Group, settled: dict, request: dict) -> str | None:
     first = next(iter(found), None)
     for hardware, host in list(found.items())[1:]:
         remedy = "put them into two groups (vllm_groups), or correct vllm_hardware."
-        group.checks.append(check(host, "hardware_agrees", "vllm_hardware", hardware, f"{first} as on {found[first]}: one group is of one generation", remedy))
-    return first
+        group.checks.append(
+            check(
+                host,
+                "hardware_agrees",
+                "vllm_hardware",
+                hardware,
+                f"{first} as on {found[first]}: one group is of one generation",
+                remedy,
+            )
+        )
+    return first if len(found) == 1 else None
 
 
 def _ranks(group: Group, settled: dict, request: dict) -> None:
     """Settle the ranks of a group, if its recipe and all of its hosts are settled."""
-    if not group.recipe or any(host not in settled for host in group.hosts) or failed(group.checks):
+    refused = {name for host in group.hosts for name in request["invalid"].get(host, ())}
+    if not group.recipe or any(host not in settled for host in group.hosts) or refused & SIZE_VARIABLES:
         return
     recipe, values = group.recipe, request["inputs"]
     tp = group.tensor_parallel_size = group.settings["vllm_tensor_parallel_size"] or recipe.tensor_parallel_size
+    absent: list = []
     for host in group.hosts:
-        npus = _npus_of_entry(group, settled[host])
+        npus, found = _npus_of_entry(group, settled[host])
+        absent += found
         group.seats.append(ranks.Seat(host, npus, values[host].get("vllm_data_parallel_size_local")))
-    if failed(group.checks):
+    group.checks += absent
+    if absent:
         return
     group.checks += recipes.heads_check(recipe, tp, group.head)
     blocks, found = ranks.assign(group.seats, tp, group.settings["vllm_data_parallel_size"])
@@ -179,20 +206,29 @@ def _ranks(group: Group, settled: dict, request: dict) -> None:
     group.blocks = blocks
 
 
-def _npus_of_entry(group: Group, node: nodes.Node) -> tuple:
-    """Return the NPUs that the group may use on a host: all, or those of its entry; ids that the host has not are refused."""
+def _npus_of_entry(group: Group, node: nodes.Node) -> tuple[tuple, list]:
+    """Return ``(npus, checks)``: the NPUs that the group may use on a host, all or those of its entry; ids that the host has not are refused."""
     if group.npus is None:
-        return node.npus
+        return node.npus, []
     if isinstance(group.npus, int):
         chosen = node.npus[: group.npus]
         absent = group.npus > len(node.npus)
     else:
         chosen = tuple(group.npus)
         absent = bool(set(chosen) - set(node.npus))
-    if absent:
-        observed = f"group {group.name}: npus {shown(group.npus)}"
-        group.checks.append(check(node.host, "npus_found", "vllm_groups", observed, f"NPUs of the host: {', '.join(map(str, node.npus))}", "correct npus of the entry, or vllm_npus."))
-    return chosen
+    if not absent:
+        return chosen, []
+    observed, has = f"group {group.name}: npus {shown(group.npus)}", ", ".join(map(str, node.npus))
+    return (), [
+        check(
+            node.host,
+            "npus_found",
+            "vllm_groups",
+            observed,
+            f"NPUs of the host: {has}",
+            "correct npus of the entry, or vllm_npus.",
+        )
+    ]
 
 
 def _share_hosts(groups: list) -> None:
@@ -205,7 +241,16 @@ def _share_hosts(groups: list) -> None:
                 first = owner.setdefault((block.host, npu), group.name)
                 if first != group.name:
                     observed = f"NPU {npu} in the groups {first} and {group.name}"
-                    group.checks.append(check(block.host, "npus_shared", "vllm_groups", observed, "every NPU in one group only", "state npus: [..] in both entries, without a common id."))
+                    group.checks.append(
+                        check(
+                            block.host,
+                            "npus_shared",
+                            "vllm_groups",
+                            observed,
+                            "every NPU in one group only",
+                            "state npus: [..] in both entries, without a common id.",
+                        )
+                    )
                     break
         shares = any(on_host.get(host) for host in group.hosts)
         for host in group.hosts:
@@ -233,7 +278,9 @@ def _command(group: Group, settled: dict, request: dict) -> list:
         "npus": group.data_parallel_size * group.tensor_parallel_size,
         "data_parallel_size": group.data_parallel_size,
         "tensor_parallel_size": group.tensor_parallel_size,
-        "expert_parallel_size": group.data_parallel_size * group.tensor_parallel_size if group.flags.get("enable-expert-parallel") else 1,
+        "expert_parallel_size": (
+            group.data_parallel_size * group.tensor_parallel_size if group.flags.get("enable-expert-parallel") else 1
+        ),
         "env": group.envs[group.head][0],
         "flag": group.flags,
     }
@@ -242,19 +289,9 @@ def _command(group: Group, settled: dict, request: dict) -> list:
     return said
 
 
-def network_env(node: nodes.Node) -> dict:
-    """Return what the tutorial exports of a host's address and interface."""
-    return {
-        "HCCL_IF_IP": node.local_ip,
-        "GLOO_SOCKET_IFNAME": node.nic_name,
-        "TP_SOCKET_IFNAME": node.nic_name,
-        "HCCL_SOCKET_IFNAME": node.nic_name,
-    }
-
-
 def _environment(group: Group, node: nodes.Node) -> tuple[dict, dict]:
     """Return ``(environment, {name: reason})`` of one host before the inventory's is merged; the reasons are of what was added."""
-    env = {**network_env(node), **group.recipe.env}
+    env = {**nodes.network_env(node), **group.recipe.env}
     reasons = {}
 
     def add(name, value, reason):
@@ -280,144 +317,48 @@ def _ports(groups: list) -> None:
             base = int(base) if base.isdigit() else group.base_port
             ranges.setdefault(host, []).append((base, group))
     for group in groups:
-        for variable in ("vllm_port", "vllm_data_parallel_rpc_port"):
+        # The ranks of a single host meet without an rpc port.
+        alone = len(group.hosts) == 1
+        for variable in ("vllm_port",) if alone else ("vllm_port", "vllm_data_parallel_rpc_port"):
             port = group.settings[variable]
             first = taken.setdefault((group.head, port), (group, variable))
             if first != (group, variable):
                 observed = f"{port} for {variable} of group {group.name} and for {first[1]} of group {first[0].name}"
-                group.checks.append(check(group.head, "ports_distinct", variable, observed, "each port once on a host", f"set {variable} to a free port."))
+                group.checks.append(
+                    check(
+                        group.head,
+                        "ports_distinct",
+                        variable,
+                        observed,
+                        "each port once on a host",
+                        f"set {variable} to a free port.",
+                    )
+                )
             for base, other in ranges.get(group.head, [(group.base_port, group)]):
                 if base <= port < base + HCCL_PORTS:
                     observed = f"{port}, inside HCCL's ports {base} to {base + HCCL_PORTS - 1} of group {other.name}"
-                    group.checks.append(check(group.head, "ports_distinct", variable, observed, "a port that HCCL does not use", f"set {variable} to a port below {HCCL_BASE_PORT}."))
+                    group.checks.append(
+                        check(
+                            group.head,
+                            "ports_distinct",
+                            variable,
+                            observed,
+                            "a port that HCCL does not use",
+                            f"set {variable} to a port below {HCCL_BASE_PORT}.",
+                        )
+                    )
     for host, entries in ranges.items():
         entries = sorted(entries, key=lambda entry: entry[0])
         for (base, first), (following, second) in zip(entries, entries[1:]):
             if following < base + HCCL_PORTS:
                 observed = f"HCCL_IF_BASE_PORT {following} of group {second.name} within {HCCL_PORTS} ports of {base} of group {first.name}"
-                second.checks.append(check(host, "ports_distinct", "vllm_extra_env", observed, f"base ports {HCCL_PORTS} or more apart", "correct or remove HCCL_IF_BASE_PORT in vllm_extra_env."))
-
-
-def rank_arguments(group: Group, block: ranks.Block, head_ip: str) -> dict:
-    """Return the options of ``vllm serve`` that say which ranks a host has; those of a single host are the tutorial's A3 script."""
-    flags: dict = {}
-    several = len(group.blocks) > 1
-    if several and block.host != group.head:
-        flags["headless"] = True
-    flags["data-parallel-size"] = group.data_parallel_size
-    if several:
-        flags["data-parallel-size-local"] = block.local
-        if block.host != group.head:
-            flags["data-parallel-start-rank"] = block.start
-        flags["data-parallel-address"] = head_ip
-        flags["data-parallel-rpc-port"] = group.settings["vllm_data_parallel_rpc_port"]
-    flags["tensor-parallel-size"] = group.tensor_parallel_size
-    return flags
-
-
-def _assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
-    """Return the plan of groups that have no problem."""
-    plan = {"schema": SCHEMA, "run": _run(request), "groups": {}, "hosts": {}, "notices": said}
-    for host in request["hosts"]:
-        node = settled[host]
-        plan["hosts"][host] = {"local_ip": node.local_ip, "nic_name": node.nic_name, "hardware": node.hardware, "npus_expected": len(node.npus), "units": []}
-    for group in groups:
-        weights, image = _weights(group), _image(group)
-        shm = group.host_setting("vllm_shm_size", request["inputs"])
-        head_ip = settled[group.head].local_ip
-        quiet = _no_proxy(group, settled)
-        plan["groups"][group.name] = _group_entry(group, head_ip, weights, image)
-        for block in group.blocks:
-            for part in ranks.slices(block, group.tensor_parallel_size):
-                unit = _unit(group, block, part, head_ip, weights, image, shm[block.host])
-                unit["no_proxy"] = quiet(block.host)
-                plan["hosts"][block.host]["units"].append(unit)
-    return plan
-
-
-def _run(request: dict) -> dict:
-    """Return the variables that the whole run shares, without their prefix, for the playbooks to hand on."""
-    return {name.removeprefix("vllm_"): value for name, value in request["run"].items() if name != "vllm_groups"}
-
-
-def _weights(group: Group) -> dict:
-    """Return where the weights come from and where they are: the recipe's, with the inventory's over it."""
-    weights = {**group.recipe.weights, **(group.settings["vllm_weights_source"] or {})}
-    last = weights["id"].rstrip("/").rpartition("/")[2]
-    return {**weights, "dir": group.settings["vllm_weights_dir"] or f"/mnt/weights/{last}"}
-
-
-def _image(group: Group) -> str:
-    """Return the full reference of the image: stated, or built from registry, release, hardware and operating system."""
-    if group.settings["vllm_image"]:
-        return group.settings["vllm_image"]
-    suffix = group.release["image_tag"][group.hardware][group.settings["vllm_image_os"]]
-    return f"{group.settings['vllm_image_registries'][0]}/ascend/vllm-ascend:{group.settings['vllm_ascend_version']}{suffix}"
-
-
-def _no_proxy(group: Group, settled: dict):
-    """Return a function host -> addresses that no proxy may see: the group's, the host itself."""
-    local = ["localhost", "127.0.0.1"]
-    if len(group.hosts) <= NO_PROXY_HOSTS:
-        everyone = [settled[host].local_ip for host in group.hosts] + local
-        return lambda host: list(everyone)
-    head = settled[group.head].local_ip
-    networks = sorted({settled[host].network for host in group.hosts if settled[host].network})
-    return lambda host: list(dict.fromkeys([head, settled[host].local_ip, *networks, *local]))
-
-
-def _group_entry(group: Group, head_ip: str, weights: dict, image: str) -> dict:
-    """Return what every role may want to know of a group."""
-    env, _reasons = group.envs[group.head]
-    return {
-        "role": group.role,
-        "head": group.head,
-        "hosts": group.hosts,
-        "data_parallel_size": group.data_parallel_size,
-        "tensor_parallel_size": group.tensor_parallel_size,
-        "model": group.settings["vllm_model"],
-        "release": group.settings["vllm_ascend_version"],
-        "hardware": group.hardware,
-        "served_model_name": group.settings["vllm_served_model_name"] or group.recipe.served_model_name,
-        "api": {"host": group.head, "address": head_ip, "port": group.settings["vllm_port"]},
-        "api_key_file": group.settings["vllm_api_key_file"],
-        "rpc_port": group.settings["vllm_data_parallel_rpc_port"],
-        "image": image,
-        "ready_timeout_s": int(env.get("VLLM_ENGINE_READY_TIMEOUT_S", 600)),
-        "weights": weights,
-        "recipe_source": group.recipe.source,
-        "software": {key: group.release.get(key) for key in ("vllm", "cann", "mooncake", "torch", "torch_npu", "hdk")},
-    }
-
-
-def _unit(group: Group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: dict, image: str, shm_size: str) -> dict:
-    """Return one container: a contiguous slice of a host's ranks."""
-    is_head = block.host == group.head
-    # A head without ranks of its own only answers HTTP; the first ranks are another host's.
-    name = f"{group.name}-rank{part.rank}" if part.ranks else f"{group.name}-api"
-    env, reasons = group.envs[block.host]
-    served = group.settings["vllm_served_model_name"] or group.recipe.served_model_name
-    flags = {"host": "0.0.0.0", "port": group.settings["vllm_port"], **rank_arguments(group, block, head_ip), "served-model-name": served, **group.flags}
-    candidates = {entry["target"]: {key: entry[key] for key in ("sources", "type", "required")} for entry in group.machine["mounts"]}
-    start = group.release["start"]
-    return {
-        "name": name,
-        "group": group.name,
-        "rank": part.rank,
-        "ranks": part.ranks,
-        "head": is_head,
-        "headless": not is_head,
-        "port": group.settings["vllm_port"],
-        "image": image,
-        "npus": list(part.npus),
-        "devices": [f"/dev/davinci{number}" for number in part.npus] + list(group.machine["device_nodes"]),
-        "mounts": [f"{entry['sources'][0]}:{entry['target']}" for entry in group.machine["mounts"]]
-        + [f"{weights['dir']}:{weights['dir']}:ro", f"{LOG_ROOT}/{name}:/root/ascend/log"],
-        "mount_candidates": candidates,
-        "shm_size": shm_size,
-        "env": env,
-        "env_added": reasons,
-        "argv": ["vllm", "serve", weights["dir"], *commandline.render(flags)],
-        "start": {"set_env": list(start["set_env"]), "ld_preload": list(start["ld_preload"][group.settings["vllm_image_os"]]), "ld_library_path": list(start["ld_library_path"])},
-        "npus_required_hardware": group.hardware,
-    }
+                second.checks.append(
+                    check(
+                        host,
+                        "ports_distinct",
+                        "vllm_extra_env",
+                        observed,
+                        f"base ports {HCCL_PORTS} or more apart",
+                        "correct or remove HCCL_IF_BASE_PORT in vllm_extra_env.",
+                    )
+                )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from . import data as data_folders
 from . import request as requests
 from .messages import is_mapping
-from .plan import network_env, settle
+from .nodes import network_env
+from .plan import settle
 
 #: The name under which a recipe that is given as a mapping is looked up.
 GIVEN = "given"
@@ -24,7 +25,13 @@ def compute(hosts: list, hostvars, recipe: object = None, discovered: dict | Non
     if not request["hosts"]:
         return {}, request["checks"]
     # One group, whatever vllm_groups says: the caller names its hosts.
-    entry = {"name": requests.GROUP, "role": "serve", "hosts": [str(host) for host in hosts], "npus": None, "settings": {}}
+    entry = {
+        "name": requests.GROUP,
+        "role": "serve",
+        "hosts": [str(host) for host in hosts],
+        "npus": None,
+        "settings": {},
+    }
     request = {**request, "hosts": entry["hosts"], "groups": [entry]}
     data, found = data_folders.load_all(request["run"].get("vllm_data_dirs") or [])
     if is_mapping(recipe):

@@ -52,7 +52,14 @@ def order(hosts: list, node_ranks: dict) -> tuple[list, list]:
     if not stated:
         return list(hosts), []
     checks = [
-        check(host, "node_order", "vllm_node_rank", "nothing", "a rank for every host of the group, or for none", f"{len(stated)} of {len(hosts)} hosts state one; state it here too.")
+        check(
+            host,
+            "node_order",
+            "vllm_node_rank",
+            "nothing",
+            "a rank for every host of the group, or for none",
+            f"{len(stated)} of {len(hosts)} hosts state one; state it here too.",
+        )
         for host in hosts
         if host not in node_ranks
     ]
@@ -60,7 +67,16 @@ def order(hosts: list, node_ranks: dict) -> tuple[list, list]:
     for host in stated:
         first = owner.setdefault(node_ranks[host], host)
         if first != host:
-            checks.append(check(host, "node_order", "vllm_node_rank", f"{node_ranks[host]}, which {first} has too", "a rank of its own for every host", "change one of the two."))
+            checks.append(
+                check(
+                    host,
+                    "node_order",
+                    "vllm_node_rank",
+                    f"{node_ranks[host]}, which {first} has too",
+                    "a rank of its own for every host",
+                    "change one of the two.",
+                )
+            )
     return (list(hosts) if checks else sorted(hosts, key=node_ranks.__getitem__)), checks
 
 
@@ -172,7 +188,9 @@ def _shares_fit(seats: list, shares: list, tp: int, dp: int | None) -> list:
     """Refuse a host with more ranks than NPUs, or with no rank at all unless it is the head."""
     checks = []
     for index, (seat, share) in enumerate(zip(seats, shares)):
-        variable = "vllm_data_parallel_size_local" if seat.share is not None or dp is None else "vllm_data_parallel_size"
+        variable = (
+            "vllm_data_parallel_size_local" if seat.share is not None or dp is None else "vllm_data_parallel_size"
+        )
         if share * tp > len(seat.npus):
             checks.append(
                 check(

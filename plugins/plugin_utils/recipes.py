@@ -38,11 +38,29 @@ def select(name: str, entry: dict, release: str, hardware: str, host: str) -> tu
     releases, machines = entry.get("releases") or {}, entry.get("hardware") or {}
     if release not in releases:
         has = known_names(releases)
-        remedy = f"{did_you_mean(release, releases)}set vllm_ascend_version to {has}, or add an entry for {release} to the recipe in vllm_data_dirs."
-        checks.append(check(host, "recipe_release", "vllm_ascend_version", f"{release}, for which the recipe {name} has no entry", has, remedy))
+        remedy = f"{did_you_mean(release, releases)}Set vllm_ascend_version to {has}, or add an entry for {release} to the recipe in vllm_data_dirs."
+        checks.append(
+            check(
+                host,
+                "recipe_release",
+                "vllm_ascend_version",
+                f"{release}, for which the recipe {name} has no entry",
+                has,
+                remedy,
+            )
+        )
     if hardware not in machines:
         remedy = "choose a recipe for this hardware, or add an entry for it in vllm_data_dirs."
-        checks.append(check(host, "recipe_hardware", "vllm_hardware", f"{hardware}, for which the recipe {name} has no entry", known_names(machines), remedy))
+        checks.append(
+            check(
+                host,
+                "recipe_hardware",
+                "vllm_hardware",
+                f"{hardware}, for which the recipe {name} has no entry",
+                known_names(machines),
+                remedy,
+            )
+        )
     if checks:
         return None, checks
     machine, at = machines[hardware], releases[release] or {}
@@ -50,7 +68,15 @@ def select(name: str, entry: dict, release: str, hardware: str, host: str) -> tu
     problems = _problems(entry, machine)
     if problems:
         return None, [
-            check(host, "recipe_complete", "vllm_model", f"the recipe {name} with {problem}", "a complete recipe", "correct it in the folder of vllm_data_dirs that it comes from.") for problem in problems
+            check(
+                host,
+                "recipe_complete",
+                "vllm_model",
+                f"the recipe {name} with {problem}",
+                "a complete recipe",
+                "correct it in the folder of vllm_data_dirs that it comes from.",
+            )
+            for problem in problems
         ]
     return (
         Recipe(
@@ -64,7 +90,11 @@ def select(name: str, entry: dict, release: str, hardware: str, host: str) -> tu
             tensor_parallel_size=machine["tensor_parallel_size"],
             expert_parallel_sizes=tuple(machine.get("expert_parallel_sizes") or ()),
             attention_heads=entry.get("attention_heads"),
-            env={key: str(value) for key, value in overlay(at.get("env") or {}, inner.get("env") or {}).items() if value is not None},
+            env={
+                key: str(value)
+                for key, value in overlay(at.get("env") or {}, inner.get("env") or {}).items()
+                if value is not None
+            },
             flags=overlay(at.get("flags") or {}, inner.get("flags") or {}),
             timeouts=entry.get("timeouts") or {},
             notices=entry.get("notices") or {},
@@ -77,7 +107,11 @@ def _problems(entry: dict, machine: object) -> list:
     """Return in words what a recipe lacks for being used at all."""
     if not is_mapping(machine):
         return ["a hardware entry that is no mapping"]
-    problems = [f"no whole number of 1 or more as {key} of its hardware" for key in ("npus_needed", "tensor_parallel_size") if not _is_count(machine.get(key))]
+    problems = [
+        f"no whole number of 1 or more as {key} of its hardware"
+        for key in ("npus_needed", "tensor_parallel_size")
+        if not _is_count(machine.get(key))
+    ]
     if machine.get("data_parallel_size") is not None and not _is_count(machine["data_parallel_size"]):
         problems.append("no whole number of 1 or more as data_parallel_size of its hardware")
     sizes = machine.get("expert_parallel_sizes") or []
@@ -96,7 +130,9 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def size_checks(recipe: Recipe, present: int, per_node: int, hosts: list, dp: int, tp: int, expert_parallel: bool) -> list:
+def size_checks(
+    recipe: Recipe, present: int, per_node: int, hosts: list, dp: int, tp: int, expert_parallel: bool
+) -> list:
     """Return the checks of a group's size against the recipe's limits.
 
     ``present``: NPUs of all hosts of the group; ``per_node``: NPUs of a reference node of the hardware; ``dp * tp`` NPUs are used,
@@ -112,14 +148,48 @@ def size_checks(recipe: Recipe, present: int, per_node: int, hosts: list, dp: in
             remedy, variable = f"add {nodes} more node(s) of {per_node} NPUs to the group.", "vllm_npus"
         else:
             observed = f"{used} of {present} NPUs used by DP {dp} x TP {tp}"
-            remedy, variable = f"set vllm_data_parallel_size to {-(-recipe.npus_needed // tp)} or more, or leave it out.", "vllm_data_parallel_size"
-        return [check(head, "npus_needed", variable, observed, f"{recipe.npus_needed} NPUs or more for {recipe.title}, or its weights do not fit", remedy)]
+            remedy, variable = (
+                f"set vllm_data_parallel_size to {-(-recipe.npus_needed // tp)} or more, or leave it out.",
+                "vllm_data_parallel_size",
+            )
+        return [
+            check(
+                head,
+                "npus_needed",
+                variable,
+                observed,
+                f"{recipe.npus_needed} NPUs or more for {recipe.title}, or its weights do not fit",
+                remedy,
+            )
+        ]
     if expert_parallel and recipe.expert_parallel_sizes and used not in recipe.expert_parallel_sizes:
         allowed = ", ".join(map(str, recipe.expert_parallel_sizes))
-        fitting = [size for size in recipe.expert_parallel_sizes if size % tp == 0 and recipe.npus_needed <= size <= present]
-        remedy = f"set vllm_data_parallel_size to {' or '.join(str(size // tp) for size in fitting)}, or change the number of hosts." if fitting else "change the number of hosts or vllm_tensor_parallel_size."
-        checks.append(check(head, "expert_parallel_size", "vllm_data_parallel_size", f"DP {dp} x TP {tp} = {used} expert-parallel ranks", f"one of {allowed} on this hardware", remedy))
+        observed = f"DP {dp} x TP {tp} = {used} expert-parallel ranks"
+        checks.append(
+            check(
+                head,
+                "expert_parallel_size",
+                "vllm_data_parallel_size",
+                observed,
+                f"one of {allowed} on this hardware",
+                _fitting(recipe, present, len(hosts), tp),
+            )
+        )
     return checks
+
+
+def _fitting(recipe: Recipe, present: int, hosts: int, tp: int) -> str:
+    """Return in words how an expert-parallel size that is allowed can be reached: with these hosts, or with how many of them."""
+    sizes = [size for size in recipe.expert_parallel_sizes if size % tp == 0 and size >= recipe.npus_needed]
+    same_hosts = [str(size // tp) for size in sizes if size <= present and (size // tp) % hosts == 0]
+    each = present // hosts
+    counts = [str(size // each) for size in sizes if size % each == 0] if present % hosts == 0 else []
+    ways = []
+    if same_hosts:
+        ways.append(f"set vllm_data_parallel_size to {' or '.join(same_hosts)}")
+    if counts:
+        ways.append(f"serve with {' or '.join(counts)} host(s) of {each} NPUs")
+    return f"{'; or '.join(ways) or 'change the number of hosts or vllm_tensor_parallel_size'}."
 
 
 def heads_check(recipe: Recipe, tp: int, head: str) -> list:
@@ -147,12 +217,38 @@ def notices(recipe: Recipe, group: str, head: str, facts: dict) -> tuple[list, l
             if not conditions.holds(entry.get("when"), facts):
                 continue
         except conditions.ConditionError as error:
-            checks.append(check(head, "recipe_notice", "vllm_model", f"the notice {code} of {recipe.name}: {error}", "a condition that can be read", "correct the recipe.", "unknown"))
+            checks.append(
+                check(
+                    head,
+                    "recipe_notice",
+                    "vllm_model",
+                    f"the notice {code} of {recipe.name}: {error}",
+                    "a condition that can be read",
+                    "correct the recipe.",
+                    "unknown",
+                )
+            )
             continue
         if entry.get("level") == "fail":
             checks.append(
-                check(head, code, entry.get("variable", "vllm_model"), entry.get("observed", entry["text"]), entry.get("expected", "a setting that the recipe allows"), entry.get("remedy", entry["text"]))
+                check(
+                    head,
+                    code,
+                    entry.get("variable", "vllm_model"),
+                    entry.get("observed", entry["text"]),
+                    entry.get("expected", "a setting that the recipe allows"),
+                    entry.get("remedy", entry["text"]),
+                )
             )
         else:
-            said.append({"level": entry.get("level", "info"), "code": code, "group": group, "host": None, "text": entry["text"], "source": entry.get("source", recipe.source)})
+            said.append(
+                {
+                    "level": entry.get("level", "info"),
+                    "code": code,
+                    "group": group,
+                    "host": None,
+                    "text": entry["text"],
+                    "source": entry.get("source", recipe.source),
+                }
+            )
     return said, checks

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 
-from . import inputs
+from . import addresses, inputs
 from .messages import CONTROLLER, check, did_you_mean, is_mapping, known_names, shown
 from .nodes import unstated
 
@@ -28,12 +28,31 @@ def build(groups, hostvars) -> dict:
 
     ``groups``: {inventory group: [host]}; ``hostvars``: {host: mapping of variables}, both read lazily. Nothing is raised for bad input.
     """
+    addresses.require()
     members = [str(host) for host in (groups[GROUP] if GROUP in groups else [])]
-    request = {"schema": SCHEMA, "hosts": [], "groups": [], "run": {}, "inputs": {}, "invalid": {}, "discover": [], "checks": []}
+    request = {
+        "schema": SCHEMA,
+        "hosts": [],
+        "groups": [],
+        "run": {},
+        "inputs": {},
+        "invalid": {},
+        "discover": [],
+        "checks": [],
+    }
     if not members:
         observed = "no host in it" if GROUP in groups else "no such group"
         remedy = "put the nodes into the group, head node first; or pass the inventory with -i."
-        request["checks"].append(check(CONTROLLER, "group_members", GROUP, observed, f"an inventory group '{GROUP}' with the nodes that serve", remedy))
+        request["checks"].append(
+            check(
+                CONTROLLER,
+                "group_members",
+                GROUP,
+                observed,
+                f"an inventory group '{GROUP}' with the nodes that serve",
+                remedy,
+            )
+        )
         return request
     for host in members:
         values, checks, invalid = inputs.read_host(host, hostvars[host])
@@ -48,13 +67,19 @@ def build(groups, hostvars) -> dict:
             request["checks"] += checks
     bad_groups = any("vllm_groups" in names for names in request["invalid"].values())
     if request["run"]["vllm_groups"] is None:
-        request["groups"] = [] if bad_groups else [{"name": GROUP, "role": "serve", "hosts": members, "npus": None, "settings": {}}]
+        request["groups"] = (
+            [] if bad_groups else [{"name": GROUP, "role": "serve", "hosts": members, "npus": None, "settings": {}}]
+        )
     else:
         request["groups"], checks = _entries(request["run"]["vllm_groups"], groups, members)
         request["checks"] += checks
     used = {host for group in request["groups"] for host in group["hosts"]}
     request["hosts"] = [host for host in members if host in used]
-    request["discover"] = [host for host in request["hosts"] if set(unstated(request["inputs"][host])) - set(request["invalid"].get(host, []))]
+    request["discover"] = [
+        host
+        for host in request["hosts"]
+        if set(unstated(request["inputs"][host])) - set(request["invalid"].get(host, []))
+    ]
     return request
 
 
@@ -73,7 +98,9 @@ def agreed(name: str, hosts: list, values: dict) -> tuple[object, list]:
             continue
         seen.add(_key(value))
         wanted = f"{shown(first)} as on {hosts[0]}: the hosts of a group share this variable"
-        checks.append(check(host, "variable_agrees", name, shown(value), wanted, f"state {name} once, for the inventory group."))
+        checks.append(
+            check(host, "variable_agrees", name, shown(value), wanted, f"state {name} once, for the inventory group.")
+        )
     return first, checks
 
 
@@ -87,16 +114,41 @@ def _entries(entries: list, groups, members: list) -> tuple[list, list]:
     result, checks, names = [], [], set()
     known_members = set(members)
     if not entries:
-        return [], [_wrong(members[0], "an empty list", "one entry or more", "leave vllm_groups out to serve all hosts as one group.")]
+        return [], [
+            _wrong(
+                members[0],
+                "an empty list",
+                "one entry or more",
+                "leave vllm_groups out to serve all hosts as one group.",
+            )
+        ]
     for index, entry in enumerate(entries):
         label = f"entry {index + 1}"
-        if not is_mapping(entry) or not isinstance(entry.get("name"), str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", entry["name"]):
+        if (
+            not is_mapping(entry)
+            or not isinstance(entry.get("name"), str)
+            or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", entry["name"])
+        ):
             found = shown(entry.get("name")) if is_mapping(entry) else shown(entry)
-            checks.append(_wrong(members[0], f"{label}: {found} as its name", "a name of small letters, digits, dots, dashes and underscores", "give every entry a name."))
+            checks.append(
+                _wrong(
+                    members[0],
+                    f"{label}: {found} as its name",
+                    "a name of small letters, digits, dots, dashes and underscores",
+                    "give every entry a name.",
+                )
+            )
             continue
         name = entry["name"]
         if name in names:
-            checks.append(_wrong(members[0], f"{label}: the name {name} a second time", "a name of its own for every entry", "rename one of the two."))
+            checks.append(
+                _wrong(
+                    members[0],
+                    f"{label}: the name {name} a second time",
+                    "a name of its own for every entry",
+                    "rename one of the two.",
+                )
+            )
             continue
         names.add(name)
         group, problems = _entry(entry, name, groups, members, known_members)
@@ -119,14 +171,27 @@ def _entry(entry: dict, name: str, groups, members: list, known_members: set) ->
     if role not in ROLES:
         refuse(f"the role {role!r}", known_names(ROLES), f"{did_you_mean(role, ROLES)}known: {', '.join(ROLES)}.")
     elif role != "serve":
-        refuse(f"the role {role}", "the role serve: this release of the collection plans serve groups only", "remove the entry, or serve with prefill and decode together.")
+        refuse(
+            f"the role {role}",
+            "the role serve: this release of the collection plans serve groups only",
+            "remove the entry, or serve with prefill and decode together.",
+        )
     source = entry.get("hosts_from") or GROUP
     hosts = [str(host) for host in groups[source]] if isinstance(source, str) and source in groups else []
     if not hosts:
-        refuse(f"hosts_from: {source!r}, an inventory group without hosts", "an inventory group with hosts", f"{did_you_mean(source, groups.keys())}put the hosts into it.")
+        refuse(
+            f"hosts_from: {source!r}, an inventory group without hosts",
+            "an inventory group with hosts",
+            f"{did_you_mean(source, groups.keys())}put the hosts into it.",
+        )
     for host in hosts:
         if host not in known_members:
-            refuse(f"{host} of {source} is not in the inventory group {GROUP}", f"every host also in {GROUP}", f"make {source} a child of {GROUP}.", host)
+            refuse(
+                f"{host} of {source} is not in the inventory group {GROUP}",
+                f"every host also in {GROUP}",
+                f"make {source} a child of {GROUP}.",
+                host,
+            )
     npus = None
     if not inputs.is_unstated(entry.get("npus")):
         try:
@@ -138,14 +203,20 @@ def _entry(entry: dict, name: str, groups, members: list, known_members: set) ->
         if key in ("name", "hosts_from", "role", "npus"):
             continue
         if key not in table:
-            refuse(f"the key {key!r}", known_names(known), f"{did_you_mean(key, known)}variables are written without 'vllm_' here; what belongs to a host is stated on the host.")
+            refuse(
+                f"the key {key!r}",
+                known_names(known),
+                f"{did_you_mean(key, known)}variables are written without 'vllm_' here; what belongs to a host is stated on the host.",
+            )
             continue
         if inputs.is_unstated(raw):
             continue
         try:
             settings[f"vllm_{key}"] = inputs.convert(table[key], raw)
         except inputs.InputError as error:
-            refuse(f"{key}: {error.observed or shown(raw)}", error.expected, error.remedy or f"correct {key} of the entry.")
+            refuse(
+                f"{key}: {error.observed or shown(raw)}", error.expected, error.remedy or f"correct {key} of the entry."
+            )
     if checks:
         return None, checks
     return {"name": name, "role": role, "hosts": hosts, "npus": npus, "settings": settings}, []

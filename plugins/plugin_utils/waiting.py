@@ -32,8 +32,8 @@ def decide(states: dict, hosts: list, head: str, elapsed_s: float, limit_s: floa
     for host, state in found:
         if state["phase"] == "exited":
             why = f" ({state['error']})" if state.get("error") else ""
-            said = "\n".join(state.get("log") or [])
-            said = "Its last lines:\n" + "\n".join(said.splitlines()[-SHOWN_LINES:]) if said.strip() else "It wrote no log."
+            last = (state.get("log") or [])[-SHOWN_LINES:]
+            said = "Its last lines:\n" + "\n".join(last) if "".join(last).strip() else "It wrote no log."
             return _outcome("failed", host, f"the container on {host} exited with status {state.get('exit_code')}{why}. {said}")
     for host, state in found:
         if state["phase"] == "absent":

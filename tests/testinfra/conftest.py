@@ -32,6 +32,8 @@ class Run:
 
     def __init__(self, done):
         self.rc, self.out = done.returncode, done.stdout + done.stderr
+        #: The output on one line: the YAML form of results wraps long texts anywhere between words.
+        self.text = " ".join(self.out.split())
 
     def recap(self, host):
         """Return the counters of a host: ``{ok, changed, unreachable, failed, ...}``."""

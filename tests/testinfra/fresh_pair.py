@@ -20,11 +20,11 @@ def test_check_mode_reads_everything_and_changes_nothing(playbook, picture):
     # image and container on both, the weights on the head
     assert run.recap("a2-node0")["changed"] >= 3
     assert run.recap("a2-node1")["changed"] >= 2
-    assert "would be downloaded to /mnt/weights/DeepSeek-R1-W8A8" in run.out
-    assert "vllm-rank0 would be started" in run.out
-    assert "vllm-rank1 would be started" in run.out
-    assert "serve_verify was not run" in run.out
-    assert "checks on 2 node(s): none failed" in run.out
+    assert "would be downloaded to /mnt/weights/DeepSeek-R1-W8A8" in run.text
+    assert "vllm-rank0 would be started" in run.text
+    assert "vllm-rank1 would be started" in run.text
+    assert "serve_verify was not run" in run.text
+    assert "checks on 2 node(s): none failed" in run.text
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_bad_input_is_named_and_changes_nothing(playbook, picture, args, said):
     run = playbook("site.yml", *args)
     assert run.rc != 0, run.out
     for words in said:
-        assert words in run.out, f"{words!r} is not in:\n{run.out[-4000:]}"
+        assert words in run.text, f"{words!r} is not in:\n{run.out[-4000:]}"
     assert picture() == before
 
 
@@ -64,7 +64,7 @@ def test_a_host_that_cannot_be_reached_is_named_beside_the_others(playbook, pict
     before = picture()
     run = playbook("site.yml", "-e", "ansible_ssh_timeout=3", inventory=inventory)
     assert run.rc != 0
-    assert "[fail] a2-node1: node_answers" in run.out, run.out[-4000:]
-    assert "[fail] a2-node0" not in run.out
+    assert "[fail] a2-node1: node_answers" in run.text, run.out[-4000:]
+    assert "[fail] a2-node0" not in run.text
     assert picture() == before
     assert set(before) == set(NODES)

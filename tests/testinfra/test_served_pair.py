@@ -111,7 +111,7 @@ def test_a_second_run_changes_and_restarts_nothing(playbook, picture):
     assert run.rc == 0, run.out
     assert [run.recap(name)["changed"] for name in NODES] == [0, 0]
     assert picture() == before
-    assert "completion: " in run.out
+    assert "completion: " in run.text
 
 
 def test_check_mode_on_a_served_pair_changes_nothing(playbook, picture):
@@ -120,7 +120,7 @@ def test_check_mode_on_a_served_pair_changes_nothing(playbook, picture):
     run = playbook("site.yml", "--check", "--diff")
     assert run.rc == 0, run.out
     assert [run.recap(name)["changed"] for name in NODES] == [0, 0]
-    assert "serve_verify was not run" in run.out
+    assert "serve_verify was not run" in run.text
     assert picture() == before
 
 
@@ -128,7 +128,7 @@ def test_verify_alone(playbook):
     """ansible-playbook ascend.vllm.verify shows the completion."""
     run = playbook("ascend.vllm.verify")
     assert run.rc == 0, run.out
-    assert "completion: " in run.out
+    assert "completion: " in run.text
 
 
 def test_the_built_tarball_by_name_from_an_empty_directory(picture):
@@ -143,9 +143,9 @@ def test_a_wrong_flag_ends_the_wait_names_the_node_and_stops_the_group_and_site_
     """The wait ends when a container exits, not at a time limit; nothing half started is left; the next run serves again."""
     run = playbook("site.yml", "-e", "{vllm_extra_args: {no-such-option: 1}}")
     assert run.rc != 0
-    assert "exited with status 2" in run.out, run.out[-4000:]
-    assert "unrecognized arguments: --no-such-option" in run.out
-    assert "a2-node0" in run.out
+    assert "exited with status 2" in run.text, run.out[-4000:]
+    assert "unrecognized arguments: --no-such-option" in run.text
+    assert "a2-node0" in run.text
     for rank, name in enumerate(NODES):
         assert not inspect(nodes[name], f"vllm-rank{rank}")["State"]["Running"]
     run = playbook()

@@ -171,7 +171,7 @@ def _start_own_engine() -> Engine:
     engine = Engine(host=f"unix://{_OWN_SOCKET}", ours=True)
     command = [
         "dockerd", f"--host=unix://{_OWN_SOCKET}", f"--pidfile={_OWN_PID}", f"--data-root={CACHE / 'docker'}", f"--exec-root={RUN / 'docker-exec'}",
-        "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--userland-proxy=false",
+        "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false",
     ]  # fmt: skip
     RUN.mkdir(parents=True, exist_ok=True)
     LOGS.mkdir(parents=True, exist_ok=True)

@@ -76,10 +76,12 @@ def _start_one(engine: Engine, image: str, lab: shape.Shape, node: shape.Node) -
     hosts = [option for other in lab.nodes for option in ("--add-host", f"{other.name}:{other.address}")]
     # Otherwise a node's own firewall (its engine sets FORWARD to DROP) would judge the frames between its NPUs.
     bridge_filter = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-    sysctl = ["--sysctl", "net.bridge.bridge-nf-call-iptables=0"] if bridge_filter.exists() else []
+    bridge_sysctl = ["--sysctl", "net.bridge.bridge-nf-call-iptables=0"] if bridge_filter.exists() else []
+    # A node's engine wants to forward, and cannot switch it on itself: /proc/sys is read-only in there.
+    sysctls = ["--sysctl", "net.ipv4.ip_forward=1", *bridge_sysctl]
     engine.out(
         "create", "--name", node.name, "--hostname", node.name, "--label", f"{shape.LABEL}=node", "--restart", "no",
-        "--network", network.SERVICE, "--ip", node.address, *hosts, *_PRIVILEGES, *_SYSTEMD, *sysctl,
+        "--network", network.SERVICE, "--ip", node.address, *hosts, *_PRIVILEGES, *_SYSTEMD, *sysctls,
         "-v", f"{folder(node)}/etc:/etc/ascend-lab:ro", "-v", f"{emulator_dir()}:/opt/ascend-lab/emulator:ro",
         "-v", f"{folder(node)}/docker:/var/lib/docker", "-v", f"{WEIGHTS}:/mnt/weights", image,
     )  # fmt: skip

@@ -12,8 +12,7 @@ import subprocess
 from pathlib import Path
 
 from lablib import shape
-from lablib.host import Engine
-from lablib.places import LAB_SOURCE, LOGS, cached, content_key, is_cached
+from lablib.places import LAB_SOURCE, LOGS, cached, content_key
 from lablib.say import run_logged, step
 
 SUITE = "bookworm"
@@ -47,22 +46,13 @@ def mirror() -> str:
     return "http://deb.debian.org/debian"
 
 
-def _key() -> str:
+def key() -> str:
     return content_key(SUITE, _NODE_SOURCE, Path(__file__), shape.REGISTRY)
-
-
-def node_image() -> str:
-    """The node image's name in the host's engine; the tag is the hash of everything that is in it."""
-    return f"ascend-vllm-lab/node:{_key()}"
 
 
 def build() -> Path:
     """The folder with ``base.tar`` and ``node.tar``, built once."""
-    return cached("rootfs", _key(), _make)
-
-
-def is_built() -> bool:
-    return is_cached("rootfs", _key())
+    return cached("rootfs", key(), _make)
 
 
 def _make(folder: Path) -> None:
@@ -126,17 +116,3 @@ def _furnish(tree: Path) -> None:
     useless_units = ["getty.target", "systemd-logind.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
                      "e2scrub_reap.service", "fstrim.timer", "docker-registry.service", "systemd-timesyncd.service", "systemd-firstboot.service"]  # fmt: skip
     run_logged(["chroot", str(tree), "systemctl", "mask", *useless_units], log)
-
-
-def load_node_image(engine: Engine) -> str:
-    """Imports the node's tree into the host's engine, once; returns the image's name."""
-    name = node_image()
-    if engine.call("image", "inspect", name, check=False).returncode == 0:
-        return name
-    tar = build() / "node.tar"
-    with step("node image: docker import"):
-        engine.out("import", "--change", 'CMD ["/sbin/init"]', "--change", "STOPSIGNAL SIGRTMIN+3", "--change", f"LABEL {shape.LABEL}=node", str(tar), name)
-    for stale in engine.out("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "ascend-vllm-lab/node").split():
-        if stale != name:
-            engine.call("image", "rm", "--force", stale, check=False)
-    return name

@@ -196,7 +196,7 @@ def _cidr(address, mask):
 
 
 def _bridge(name):
-    if not os.path.exists("/sys/class/net/" + name):
+    if not read_json(["ip", "-j", "link", "show", "dev", name]):  # /sys may belong to another namespace
         run(["ip", "link", "add", name, "type", "bridge"])
     run(["ip", "link", "set", name, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0"], check=False)
     run(["ip", "link", "set", name, "up"])

@@ -470,6 +470,12 @@ def _start_process(context, values):
     shutil.copy(shutil.which("sleep"), program)
     started = subprocess.Popen([program, "2147483647"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, start_new_session=True, cwd="/")
+    # The kernel closes the parent's pipe a moment before it renames the new process: wait for the name.
+    for dummy in range(200):
+        with open("/proc/%d/comm" % started.pid, encoding="utf-8") as handle:
+            if handle.read().strip() == values["name"]:
+                break
+        time.sleep(0.01)
     values["pid"] = started.pid
     return {"pid": started.pid, "program": program}
 

@@ -59,21 +59,16 @@ def read_conf(path):
 
 
 def conf_text(stored):
-    """The file as a configured host has it: the keys and order of captured files (A3 has arp lines as well)."""
-    lines = []
+    """/etc/hccn.conf of a node that was just configured."""
+    entries = []
     for npu in stored["npus"]:
-        phy_id = npu["phy_id"]
-        own = [("address", states.roce_address(stored["node_index"], phy_id)), ("netmask", states.ROCE_NETMASK)]
-        if stored["generation"] == "a3":
-            sibling = phy_id ^ 1
-            arp = "-i eth%d -s %s %s" % (phy_id, states.roce_address(stored["node_index"], sibling),
-                                         states.roce_mac(stored["node_index"], sibling))
-            own += [("gateway", states.GATEWAY), ("arp", arp), ("netdetect", states.GATEWAY)]
-        else:
-            own += [("netdetect", states.GATEWAY), ("gateway", states.GATEWAY)]
-        own += [("send_arp_status", 1), ("tls_enable", 0)]
-        lines += ["%s_%d=%s\n" % (key, phy_id, value) for key, value in own]
-    return "".join(lines)
+        phy_id, sibling = npu["phy_id"], npu["phy_id"] ^ 1
+        entries.append((phy_id, {
+            "address": states.roce_address(stored["node_index"], phy_id), "netmask": states.ROCE_NETMASK,
+            "gateway": states.GATEWAY, "netdetect": states.GATEWAY, "send_arp_status": 1, "tls_enable": 0,
+            "arp": "-i eth%d -s %s %s" % (phy_id, states.roce_address(stored["node_index"], sibling),
+                                          states.roce_mac(stored["node_index"], sibling))}))
+    return text.conf(stored["generation"], entries)
 
 
 def set_conf(path, phy_id, key, value):

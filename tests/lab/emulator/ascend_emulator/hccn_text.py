@@ -206,6 +206,16 @@ def _us(nanoseconds):
     return "%d.%03d" % (nanoseconds // 1000, nanoseconds % 1000)
 
 
+CONF_KEYS = {"a2": ("address", "netmask", "netdetect", "gateway", "send_arp_status", "tls_enable"),
+             "a3": ("address", "netmask", "gateway", "arp", "netdetect", "send_arp_status", "tls_enable")}
+
+
+def conf(generation, entries):
+    """/etc/hccn.conf in the order of captured files. entries: [(phy id, {key: value})]; only A3 has arp."""
+    return "".join("%s_%d=%s\n" % (key, phy_id, values[key]) for phy_id, values in entries
+                   for key in CONF_KEYS[generation])
+
+
 def help_of(verb, word="devid"):
     """A section of -h: how one verb is called."""
     return "hccn_tool -i %s %s\n%s" % (word, verb, HELP.get(verb, "   [-g]        : get\n"))

@@ -14,6 +14,8 @@ majors. Made up: version.info values of a release no capture shows (ascendhal, I
 """
 from __future__ import annotations
 
+import compileall
+import functools
 import grp
 import io
 import json
@@ -32,7 +34,8 @@ DAVINCI_MAJOR = 236
 SHEBANG = b"#!/usr/bin/env -S python3 -IS\n"
 
 # A tool is one file (a zip archive that Python runs), because containers get it as one bind-mounted file. On the
-# node the folder it was made from goes first: it has compiled modules, which halves the start-up time.
+# node a copy of the package with compiled modules goes first: that halves the start-up time.
+COPY = "/usr/local/lib/ascend-lab/emulator"
 MAIN = """import os, sys
 if os.path.isdir(%(home)r):
     sys.path.insert(0, %(home)r)
@@ -41,16 +44,25 @@ main()
 """
 
 
-def archive(home, module):
-    """The bytes of one self-contained tool. home: the folder that holds the package ascend_emulator."""
-    buffer = io.BytesIO()
+@functools.lru_cache(maxsize=None)
+def modules(home):
+    """{file name: bytes} of the package under home."""
     package = os.path.join(home, "ascend_emulator")
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as made:
-        for name in sorted(os.listdir(package)):
-            if name.endswith(".py"):
-                with open(os.path.join(package, name), "rb") as handle:
-                    made.writestr(zipfile.ZipInfo("ascend_emulator/" + name), handle.read())
-        made.writestr(zipfile.ZipInfo("__main__.py"), MAIN % {"home": home, "module": module})
+    found = {}
+    for name in sorted(os.listdir(package)):
+        if name.endswith(".py"):
+            with open(os.path.join(package, name), "rb") as handle:
+                found[name] = handle.read()
+    return found
+
+
+def archive(home, module, first):
+    """The bytes of one self-contained tool. home: the package's folder; first: where to look for it before the zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for name, content in modules(home).items():
+            made.writestr(zipfile.ZipInfo("ascend_emulator/" + name), content)
+        made.writestr(zipfile.ZipInfo("__main__.py"), MAIN % {"home": first, "module": module})
     return SHEBANG + buffer.getvalue()
 
 
@@ -82,7 +94,7 @@ def ensure_user():
 
 
 def make_devices(paths, stored):
-    uid, gid = ensure_user()
+    uid, gid = ensure_user() if not paths.root else (os.geteuid(), os.getegid())  # under a root: a test
     wanted = dict(MANAGERS)
     wanted.update(("davinci%d" % npu["phy_id"], (DAVINCI_MAJOR, npu["phy_id"])) for npu in stored["npus"])
     os.makedirs(paths.at("/dev"), exist_ok=True)
@@ -96,33 +108,38 @@ def make_devices(paths, stored):
         os.chmod(path, 0o660)
 
 
-def install_info():
+def install_info(for_all="no", status=("Driver_Install_Mode=normal", "Driver_Install_Status=complete")):
+    """/etc/ascend_install.info; older drivers do without the two lines of status."""
     return "".join(line + "\n" for line in (
         "UserName=" + USER, "UserGroup=" + USER, "Firmware_Install_Type=full",
         "Firmware_Install_Path_Param=/usr/local/Ascend", "Driver_Install_Type=full",
-        "Driver_Install_Path_Param=/usr/local/Ascend", "Driver_Install_For_All=no", "Driver_Install_Mode=normal",
-        "Driver_Install_Status=complete"))
+        "Driver_Install_Path_Param=/usr/local/Ascend", "Driver_Install_For_All=" + for_all) + status)
 
 
-def driver_version_info(version):
+def driver_version_info(version, inner="V100R001C25SPC001B210", compatible=("C19", "C20", "C21", "C22", "C23", "C25"),
+                        firmware="7.0.0,8.9.9"):
     return "".join(line + "\n" for line in (
         "Version=" + version, "ascendhal_version=7.35.23", "aicpu_version=1.0", "tdt_version=1.0", "log_version=1.0",
-        "prof_version=2.0", "dvppkernels_version=1.1", "tsfw_version=1.0", "Innerversion=V100R001C25SPC001B210",
-        "compatible_version=[V100R001C19],[V100R001C20],[V100R001C21],[V100R001C22],[V100R001C23],[V100R001C25]",
-        "compatible_version_fw=[7.0.0,8.9.9]", "package_version=" + version))
+        "prof_version=2.0", "dvppkernels_version=1.1", "tsfw_version=1.0", "Innerversion=" + inner,
+        "compatible_version=" + ",".join("[V100R001%s]" % release for release in compatible),
+        "compatible_version_fw=[%s]" % firmware, "package_version=" + version))
 
 
-def firmware_version_info(version, driver):
-    return "Version=%s\nfirmware_version=1.0\npackage_version=%s\ncompatible_version_drv=[%s,%s.]\n" % (
-        version, driver, driver, driver)
+def firmware_version_info(version, package, drivers):
+    """package: the version of the package the firmware came in; drivers: driver versions it works with."""
+    return "Version=%s\nfirmware_version=1.0\npackage_version=%s\ncompatible_version_drv=%s\n" % (
+        version, package, ",".join("[%s,%s.]" % (driver, driver) for driver in drivers))
 
 
-def install_files(paths, stored, home):
-    """Driver, firmware and tool files; what a fault has changed was put back before."""
+def install_files(paths, stored, home, compiled=True):
+    """Driver, firmware and tool files; what a fault has changed was put back before.
+
+    compiled False leaves the modules uncompiled: the tools then start more slowly (tests make many nodes).
+    """
     driver, version = paths.driver, stored["driver_version"]
     write_if_changed(driver + "/version.info", driver_version_info(version))
     write_if_changed(paths.at("/usr/local/Ascend/firmware/version.info"),
-                     firmware_version_info(stored["firmware_version"], version))
+                     firmware_version_info(stored["firmware_version"], version, [version]))
     write_if_changed(paths.install_info, install_info())
     library = b"emulated library: only its presence counts\n"
     for folder, names in (("/lib64", ("libdcmi.so", "libdrvdsmi_host.so")), ("/lib64/common", ("libc_sec.so", "libmmpa.so")),
@@ -133,8 +150,13 @@ def install_files(paths, stored, home):
     write_if_changed(paths.at("/usr/local/dcmi/dcmi_interface_api.h"), "/* emulated header */\n")
     if not os.path.lexists(paths.hccn_conf):
         write_if_changed(paths.hccn_conf, hccn.conf_text(stored))
-    write_if_changed(paths.at("/usr/local/bin/npu-smi"), archive(home, "npu_smi"), 0o755)
-    write_if_changed(driver + "/tools/hccn_tool", archive(home, "hccn"), 0o755)
+    copy = paths.at(COPY)
+    for name, content in modules(home).items():
+        write_if_changed("%s/ascend_emulator/%s" % (copy, name), content)
+    if compiled:
+        compileall.compile_dir(copy, quiet=2)
+    write_if_changed(paths.at("/usr/local/bin/npu-smi"), archive(home, "npu_smi", copy), 0o755)
+    write_if_changed(driver + "/tools/hccn_tool", archive(home, "hccn", copy), 0o755)
     link = paths.at("/usr/bin/hccn_tool")
     if not os.path.lexists(link):
         os.makedirs(os.path.dirname(link), exist_ok=True)

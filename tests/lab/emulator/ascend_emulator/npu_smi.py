@@ -168,15 +168,15 @@ def chip_board(state, npu):
 
 def common_type(paths, state, chips):
     """-t common: Chip ID first in its block, the MCU's name in lower case."""
-    out = text.pairs([("NPU ID", chips[0]["npu_id"]), ("Chip Count", len(chips))])
+    parts = [[("NPU ID", chips[0]["npu_id"]), ("Chip Count", len(chips))]]
     for npu in chips:
-        out += "\n" + text.pairs([
+        parts.append([
             ("Chip ID", npu["chip_id"]), ("Memory Usage Rate(%)", 0),
             ("HBM Usage Rate(%)", 100 * used_mb(paths, state, npu) // npu["hbm_total_mb"]),
             ("Aicore Usage Rate(%)", npu["aicore"]), ("Aicore Freq(MHZ)", 1800), ("Aicore curFreq(MHZ)", 800),
             ("Aicore Count", 24), ("Temperature(C)", npu["temperature_c"]),
             ("NPU Real-time Power(W)", "NA" if npu["power_w"] == "-" else npu["power_w"])])
-    return out + "\n" + text.pairs([("Chip Name", "mcu"), ("Temperature(C)", 38)])
+    return text.stacked(parts + [[("Chip Name", "mcu"), ("Temperature(C)", 38)]])
 
 
 def topo(paths, state):

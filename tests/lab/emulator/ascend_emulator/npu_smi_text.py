@@ -59,14 +59,13 @@ INFO_TYPES_END = ("boot-select, topo, hccs, sio-info, spod-info, tls-csr-get, tl
 
 TOPO_LEGEND = """
 Legend:
-%s
-  X    = Self
+%s  X    = Self
   SYS  = Path traversing PCIe and NUMA nodes. Nodes are connected through SMP, such as QPI, UPI.
   PHB  = Path traversing PCIe and the PCIe host bridge of a CPU.
   PIX  = Path traversing a single PCIe switch
   PXB  = Path traversing multipul PCIe switches
   HCCS = Connection traversing HCCS.
-"""
+%s"""
 
 
 def error_8005(detail="ret=4"):
@@ -140,13 +139,14 @@ def _process_table(values, widths, total):
     layout = values["layout"]
     outer = widths[-1] - 27
     text = ""
-    if layout == "950":
+    first, lead = " NPU     Chip", "%(npu_id)-7s %(chip_id)s"
+    if layout == "950":  # this header is source-derived: the one capture leaves it out
         widths = (widths[0] + widths[1] + 1,) + widths[2:]
-    else:
-        text += _rule(widths, "-")
-        text += _cells(widths[:2] + (26, outer), (" NPU     Chip", " Process id", " Process name",
-                                                  " Process memory(%s)" % values.get("memory_unit", "MB")))
-        text += _rule(widths, "=")
+        first, lead = " NPU ID", "%(npu_id)s"
+    text += _rule(widths, "-")
+    text += _cells(widths[:2] + (26, outer), (first, " Process id", " Process name",
+                                              " Process memory(%s)" % values.get("memory_unit", "MB")))
+    text += _rule(widths, "=")
     seen = []
     for npu in values["npus"]:
         if npu["npu_id"] in seen:
@@ -155,7 +155,7 @@ def _process_table(values, widths, total):
         mine = [process for process in values["processes"] if process["npu_id"] == npu["npu_id"]]
         for process in mine:
             text += _cells(widths[:2] + (26, outer), (
-                " %-7s %s" % (process["npu_id"], process["chip_id"]), " %s" % process["pid"],
+                " " + lead % process, " %s" % process["pid"],
                 " %s" % process["name"], " %s" % process["memory_mb"]))
         if not mine:
             text += "|" + (" No running processes found in NPU %s" % npu["npu_id"]).ljust(total) + "|\n"
@@ -173,6 +173,11 @@ def pairs(items, width=30, lead="\t", colon=" : "):
 def blocks(header, parts, width=30):
     """header and each part are [(key, value)]; a blank line ends the header and each part."""
     return "".join(pairs(part, width) + "\n" for part in [header] + list(parts))
+
+
+def stacked(parts):
+    """`-t common`: parts apart by a blank line, none at the end."""
+    return "\n".join(pairs(part) for part in parts)
 
 
 def listing(cards):
@@ -219,15 +224,18 @@ def hccs(values):
     return pairs(items)
 
 
-def topo(labels, links, affinity, legend_blank="", lead="\t   "):
-    """`-t topo`. links: rows of words; affinity: CPU ranges or None (no such column)."""
+def topo(labels, links, affinity, long_legend=True, lead="\t   "):
+    """`-t topo`. links: rows of words; affinity: CPU ranges or None (no such column).
+
+    long_legend: with a blank line and NA, as 24.1 and later have it; 23.0 does without both.
+    """
     text = lead + "".join("%-11s" % label for label in labels)
     text = text + "CPU Affinity" if affinity else text.rstrip()
     text += "\n"
     for position, (label, row) in enumerate(zip(labels, links)):
         line = "%-11s" % label + "".join("%-11s" % word for word in row)
         text += (line + affinity[position] if affinity else line.rstrip()) + "\n"
-    return text + TOPO_LEGEND % legend_blank
+    return text + TOPO_LEGEND % (("\n", "  NA   = Unknown relationship.\n") if long_legend else ("", ""))
 
 
 def watch_head(columns=("ChipId(Idx)", "Pwr(W)", "Temp(C)", "AI Core(%)", "AI Cpu(%)", "Ctrl Cpu(%)", "Memory(%)",

@@ -262,7 +262,8 @@ def test_ping(text, rc, expected):
         # The answer to another question than the one that was asked.
         (ROCE_OK.replace("198.51.100.90", "198.51.100.91"), 0, "unknown"),
         (ROCE_OK.replace("device 2", "device 3"), 0, "unknown"),
-        (ROCE_OK + ROCE_OK, 0, "pass"),
+        (ROCE_OK + ROCE_OK, 0, "unknown"),
+        (ROCE_OK + ROCE_NONE, 0, "unknown"),
         ("3 packets transmitted, 3 received, 0.00% packet loss\n" * 2, 0, "unknown"),
     ],
 )

@@ -1,0 +1,162 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan written down: every container of every host, from groups whose ranks and settings are settled.
+
+Shape: ``{schema, run, groups: {name: ..}, hosts: {host: {local_ip, nic_name, hardware, npus_expected, units: [..]}}, notices}``.
+A ``group`` is a plan.Group of which every attribute is settled.
+"""
+
+from __future__ import annotations
+
+from . import commandline, ranks
+from .request import SCHEMA
+
+#: Of a larger group the addresses are not listed one by one in every unit: no_proxy would grow with the square of the hosts.
+NO_PROXY_HOSTS = 64
+#: On the node; one folder a unit, mounted where CANN writes its logs.
+LOG_ROOT = "/var/log/ascend-vllm"
+
+
+def rank_arguments(group, block: ranks.Block, head_ip: str) -> dict:
+    """Return the options of ``vllm serve`` that say which ranks a host has; those of a single host are the tutorial's A3 script."""
+    flags: dict = {}
+    several = len(group.blocks) > 1
+    if several and block.host != group.head:
+        flags["headless"] = True
+    flags["data-parallel-size"] = group.data_parallel_size
+    if several:
+        flags["data-parallel-size-local"] = block.local
+        if block.host != group.head:
+            flags["data-parallel-start-rank"] = block.start
+        flags["data-parallel-address"] = head_ip
+        flags["data-parallel-rpc-port"] = group.settings["vllm_data_parallel_rpc_port"]
+    flags["tensor-parallel-size"] = group.tensor_parallel_size
+    return flags
+
+
+def assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
+    """Return the plan of groups that have no problem."""
+    plan = {"schema": SCHEMA, "run": _run(request), "groups": {}, "hosts": {}, "notices": said}
+    for host in request["hosts"]:
+        node = settled[host]
+        plan["hosts"][host] = {
+            "local_ip": node.local_ip,
+            "nic_name": node.nic_name,
+            "hardware": node.hardware,
+            "npus_expected": len(node.npus),
+            "units": [],
+        }
+    for group in groups:
+        weights, image = _weights(group), _image(group)
+        shm = group.host_setting("vllm_shm_size", request["inputs"])
+        head_ip = settled[group.head].local_ip
+        quiet = _no_proxy(group, settled)
+        plan["groups"][group.name] = _group_entry(group, head_ip, weights, image)
+        for block in group.blocks:
+            for part in ranks.slices(block, group.tensor_parallel_size):
+                unit = _unit(group, block, part, head_ip, weights, image, shm[block.host])
+                unit["no_proxy"] = quiet(block.host)
+                plan["hosts"][block.host]["units"].append(unit)
+    return plan
+
+
+def _run(request: dict) -> dict:
+    """Return the variables that the whole run shares, without their prefix, for the playbooks to hand on."""
+    return {name.removeprefix("vllm_"): value for name, value in request["run"].items() if name != "vllm_groups"}
+
+
+def _weights(group) -> dict:
+    """Return where the weights come from and where they are: the recipe's, with the inventory's over it."""
+    weights = {**group.recipe.weights, **(group.settings["vllm_weights_source"] or {})}
+    last = weights["id"].rstrip("/").rpartition("/")[2]
+    return {**weights, "dir": group.settings["vllm_weights_dir"] or f"/mnt/weights/{last}"}
+
+
+def _image(group) -> str:
+    """Return the full reference of the image: stated, or built from registry, release, hardware and operating system."""
+    if group.settings["vllm_image"]:
+        return group.settings["vllm_image"]
+    suffix = group.release["image_tag"][group.hardware][group.settings["vllm_image_os"]]
+    return f"{group.settings['vllm_image_registries'][0]}/ascend/vllm-ascend:{group.settings['vllm_ascend_version']}{suffix}"
+
+
+def _no_proxy(group, settled: dict):
+    """Return a function host -> addresses that no proxy may see: the group's, the host itself."""
+    local = ["localhost", "127.0.0.1"]
+    if len(group.hosts) <= NO_PROXY_HOSTS:
+        everyone = [settled[host].local_ip for host in group.hosts] + local
+        return lambda host: list(everyone)
+    head = settled[group.head].local_ip
+    networks = sorted({settled[host].network for host in group.hosts if settled[host].network})
+    return lambda host: list(dict.fromkeys([head, settled[host].local_ip, *networks, *local]))
+
+
+def _group_entry(group, head_ip: str, weights: dict, image: str) -> dict:
+    """Return what every role may want to know of a group."""
+    env, _reasons = group.envs[group.head]
+    return {
+        "role": group.role,
+        "head": group.head,
+        "hosts": group.hosts,
+        "data_parallel_size": group.data_parallel_size,
+        "tensor_parallel_size": group.tensor_parallel_size,
+        "model": group.settings["vllm_model"],
+        "release": group.settings["vllm_ascend_version"],
+        "hardware": group.hardware,
+        "served_model_name": group.settings["vllm_served_model_name"] or group.recipe.served_model_name,
+        "api": {"host": group.head, "address": head_ip, "port": group.settings["vllm_port"]},
+        "api_key_file": group.settings["vllm_api_key_file"],
+        "rpc_port": group.settings["vllm_data_parallel_rpc_port"],
+        "image": image,
+        "ready_timeout_s": int(env.get("VLLM_ENGINE_READY_TIMEOUT_S", 600)),
+        "weights": weights,
+        "recipe_source": group.recipe.source,
+        "software": {key: group.release.get(key) for key in ("vllm", "cann", "mooncake", "torch", "torch_npu", "hdk")},
+    }
+
+
+def _unit(group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: dict, image: str, shm_size: str) -> dict:
+    """Return one container: a contiguous slice of a host's ranks."""
+    is_head = block.host == group.head
+    # A head without ranks of its own only answers HTTP; the first ranks are another host's.
+    name = f"{group.name}-rank{part.rank}" if part.ranks else f"{group.name}-api"
+    env, reasons = group.envs[block.host]
+    served = group.settings["vllm_served_model_name"] or group.recipe.served_model_name
+    flags = {
+        "host": "0.0.0.0",
+        "port": group.settings["vllm_port"],
+        **rank_arguments(group, block, head_ip),
+        "served-model-name": served,
+        **group.flags,
+    }
+    candidates = {
+        entry["target"]: {key: entry[key] for key in ("sources", "type", "required")}
+        for entry in group.machine["mounts"]
+    }
+    start = group.release["start"]
+    return {
+        "name": name,
+        "group": group.name,
+        "rank": part.rank,
+        "ranks": part.ranks,
+        "head": is_head,
+        "headless": not is_head,
+        "port": group.settings["vllm_port"],
+        "image": image,
+        "npus": list(part.npus),
+        "devices": [f"/dev/davinci{number}" for number in part.npus] + list(group.machine["device_nodes"]),
+        "mounts": [f"{entry['sources'][0]}:{entry['target']}" for entry in group.machine["mounts"]]
+        + [f"{weights['dir']}:{weights['dir']}:ro", f"{LOG_ROOT}/{name}:/root/ascend/log"],
+        "mount_candidates": candidates,
+        "shm_size": shm_size,
+        "env": env,
+        "env_added": reasons,
+        "argv": ["vllm", "serve", weights["dir"], *commandline.render(flags)],
+        "start": {
+            "set_env": list(start["set_env"]),
+            "ld_preload": list(start["ld_preload"][group.settings["vllm_image_os"]]),
+            "ld_library_path": list(start["ld_library_path"]),
+        },
+        "npus_required_hardware": group.hardware,
+    }

@@ -1,0 +1,276 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A small model hub that speaks as much of ModelScope's protocol as its real client (1.40) asks for.
+
+Served, for every model given with ``--model OWNER/NAME=FOLDER``, at revision ``master``:
+
+- ``GET /api/v1/models/OWNER/NAME``: what the model is
+- ``GET /api/v1/models/OWNER/NAME/revisions``: its branches
+- ``GET /api/v1/models/OWNER/NAME/repo/files?Revision=&Recursive=&Root=``: the files, with size and SHA-256
+- ``GET|HEAD /api/v1/models/OWNER/NAME/repo?Revision=&FilePath=``: one file; a ``Range`` is answered with 206
+- ``GET /api/v1/repos/internalAccelerationInfo``: no acceleration here
+
+Everything else is a 404 in the hub's JSON shape. With ``--access-log`` every answer is one JSON line that says how many bytes of which file
+were really sent, so that a test can count what a download cost. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+REVISION = "master"
+_CHUNK = 1 << 20
+_NOT_FOUND = 10010205001
+_MODEL_PATH = re.compile(r"^/api/v1/models/(?P<model>[^/]+/[^/]+)(?P<rest>/.*)?$")
+_RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+
+
+@dataclass(frozen=True)
+class RepoFile:
+    """One file of a model; ``size`` in bytes, ``sha256`` in hex, ``modified`` in seconds since the epoch."""
+
+    path: str
+    source: Path
+    size: int
+    sha256: str
+    modified: int
+
+
+class NotFoundError(Exception):
+    """The hub has no such thing; the text goes to the client."""
+
+
+class RangeError(Exception):
+    """A Range that lies outside the file."""
+
+
+def scan(folder: Path) -> dict[str, RepoFile]:
+    """All files below a folder by their path in the repository, each hashed once."""
+    files = {}
+    for source in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest = hashlib.sha256()
+        with source.open("rb") as data:
+            while chunk := data.read(_CHUNK):
+                digest.update(chunk)
+        path = source.relative_to(folder).as_posix()
+        stat = source.stat()
+        files[path] = RepoFile(path, source, stat.st_size, digest.hexdigest(), int(stat.st_mtime))
+    return files
+
+
+def file_entry(file: RepoFile) -> dict:
+    """A file as the hub lists it."""
+    return {
+        "Name": file.path.rsplit("/", 1)[-1],
+        "Path": file.path,
+        "Type": "blob",
+        "Size": file.size,
+        "Sha256": file.sha256,
+        "Revision": file.sha256[:40],
+        "IsLFS": file.size > _CHUNK,
+        "Mode": "33188",
+        "CommittedDate": file.modified,
+    }
+
+
+def folder_entry(path: str) -> dict:
+    return {"Name": path.rsplit("/", 1)[-1], "Path": path, "Type": "tree", "Size": 0, "Sha256": "", "Revision": REVISION, "IsLFS": False, "Mode": "16384", "CommittedDate": 0}
+
+
+def listing(files: dict[str, RepoFile], recursive: bool, root: str = "") -> list[dict]:
+    """The entries below ``root``: folders and files; without ``recursive`` only the direct children."""
+    prefix = root.strip("/") + "/" if root.strip("/") else ""
+    entries: dict[str, dict] = {}
+    for path, file in files.items():
+        if not path.startswith(prefix):
+            continue
+        parents = path[len(prefix) :].split("/")[:-1]
+        for depth in range(1, len(parents) + 1 if recursive else min(1, len(parents)) + 1):
+            folder = prefix + "/".join(parents[:depth])
+            entries.setdefault(folder, folder_entry(folder))
+        if recursive or not parents:
+            entries[path] = file_entry(file)
+    return list(entries.values())
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte (inclusive) of a Range header, or None for the whole file.
+
+    Only a single range is understood; anything else means the whole file, as RFC 9110 allows. A range outside the file is a RangeError.
+    """
+    match = _RANGE.match((header or "").replace(" ", ""))
+    if not match or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size - 1
+    else:
+        start, end = int(first), min(int(last), size - 1) if last else size - 1
+    if start >= size or start > end:
+        raise RangeError(f"bytes */{size}")
+    return start, end
+
+
+class Hub(ThreadingHTTPServer):
+    """The server and what it serves: model id -> its files."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], models: dict[str, dict[str, RepoFile]], access_log: Path | None = None):
+        super().__init__(address, Handler)
+        self.models = models
+        self._log = access_log.open("a", encoding="utf-8") if access_log else None
+        self._log_lock = threading.Lock()
+
+    def record(self, entry: dict) -> None:
+        if self._log:
+            with self._log_lock:
+                self._log.write(json.dumps(entry) + "\n")
+                self._log.flush()
+
+    def server_close(self) -> None:
+        super().server_close()
+        if self._log:
+            self._log.close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_GET(self) -> None:
+        self._file = None
+        self._sent = 0
+        self._status = 0
+        try:
+            self._route()
+        except NotFoundError as error:
+            self._json({"Code": _NOT_FOUND, "Message": str(error), "RequestId": "", "Success": False}, status=404)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+        finally:
+            self.server.record(
+                {
+                    "time": round(time.time(), 3),
+                    "client": self.client_address[0],
+                    "method": self.command,
+                    "path": self.path,
+                    "file": self._file,
+                    "range": self.headers.get("Range"),
+                    "status": self._status,
+                    "bytes": self._sent,
+                }
+            )
+
+    do_HEAD = do_GET
+
+    def _route(self) -> None:
+        url = urlsplit(self.path)
+        query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+        if url.path == "/api/v1/repos/internalAccelerationInfo":
+            return self._data({})
+        match = _MODEL_PATH.match(url.path)
+        if not match:
+            raise NotFoundError(f"no such page: {url.path}")
+        model = match["model"]
+        files = self.server.models.get(model)
+        if files is None:
+            raise NotFoundError(f"model {model} does not exist")
+        rest = match["rest"] or ""
+        if rest == "":
+            return self._data({"Id": 1, "Path": model.split("/")[0], "Name": model.split("/")[1], "Revision": REVISION, "StorageSize": sum(f.size for f in files.values())})
+        if rest == "/revisions":
+            return self._data({"RevisionMap": {"Branches": [{"Revision": REVISION}], "Tags": []}})
+        revision = query.get("Revision") or REVISION
+        if revision != REVISION:
+            raise NotFoundError(f"model {model} has no revision {revision}")
+        if rest == "/repo/files":
+            recursive = query.get("Recursive", "").lower() == "true"
+            return self._data({"Files": listing(files, recursive, query.get("Root", "")), "IsVisual": 0})
+        if rest == "/repo":
+            path = query.get("FilePath", "")
+            if path not in files:
+                raise NotFoundError(f"model {model} has no file {path!r}")
+            return self._send_file(files[path])
+        raise NotFoundError(f"no such page: {url.path}")
+
+    def _data(self, data: dict) -> None:
+        self._json({"Code": 200, "Data": data, "Message": "success", "RequestId": "", "Success": True})
+
+    def _json(self, blob: dict, status: int = 200) -> None:
+        body = json.dumps(blob).encode()
+        self._head(status, {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(body))})
+        self._body(body)
+
+    def _send_file(self, file: RepoFile) -> None:
+        self._file = file.path
+        headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{file.sha256}"', "X-Linked-Etag": file.sha256}
+        try:
+            wanted = parse_range(self.headers.get("Range"), file.size)
+        except RangeError as error:
+            return self._head(416, {"Content-Range": str(error), "Content-Length": "0"})
+        start, end = wanted or (0, file.size - 1)
+        headers["Content-Length"] = str(end - start + 1)
+        if wanted:
+            headers["Content-Range"] = f"bytes {start}-{end}/{file.size}"
+        self._head(206 if wanted else 200, headers)
+        with file.source.open("rb") as data:
+            data.seek(start)
+            left = end - start + 1
+            while left and self.command != "HEAD":
+                chunk = data.read(min(_CHUNK, left))
+                self._body(chunk)
+                left -= len(chunk)
+
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self._status = status
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _body(self, data: bytes) -> None:
+        if self.command != "HEAD":
+            self.wfile.write(data)
+            self._sent += len(data)
+
+    def log_message(self, format: str, *args) -> None:
+        """The access log has it all, and a second one on stderr would only fill the container's log."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="A hub that ModelScope's client can download from.")
+    parser.add_argument("--host", default="0.0.0.0")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--access-log", type=Path)
+    parser.add_argument("--model", action="append", required=True, metavar="OWNER/NAME=FOLDER")
+    options = parser.parse_args(argv)
+    models = {}
+    for pair in options.model:
+        name, _equals, folder = pair.partition("=")
+        models[name] = scan(Path(folder))
+        if not models[name]:
+            parser.error(f"no files in {folder!r}")
+    hub = Hub((options.host, options.port), models, options.access_log)
+    try:
+        hub.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        hub.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

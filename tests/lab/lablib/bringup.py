@@ -1,0 +1,213 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`lab up`, `lab build` and `lab down`, step by step."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lablib import access, engine_image, host, layers, network, node_image, nodes, rootfs, services, shape
+from lablib.host import Engine
+from lablib.places import CACHE, LAB_SOURCE, LOGS, RUN, STATE, cached, content_key, emulator_dir, remove_tree
+from lablib.say import LabError, run_logged, say, step
+
+_STATE_FILE = RUN / "lab.json"
+
+
+@dataclass(frozen=True)
+class Running:
+    """What ``run/lab.json`` says of the lab that is up. ``inputs`` is the hash of everything the lab was made from."""
+
+    lab: shape.Shape
+    engine: Engine
+    inputs: str
+
+
+@contextmanager
+def only_one():
+    """Two commands that change the lab wait for each other."""
+    host.require_root()
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def running() -> Running | None:
+    """The lab that is up, or None. A lab whose engine is gone (the machine was restarted) is not up."""
+    try:
+        blob = json.loads(_STATE_FILE.read_text())
+    except (OSError, ValueError):
+        return None
+    found = Running(shape.Shape(blob["generation"], blob["nodes"]), Engine(blob["docker_host"], blob["own_engine"]), blob["inputs"])
+    return found if host.answers(found.engine) else None
+
+
+def need_running() -> Running:
+    found = running()
+    if not found:
+        raise LabError("no lab is up: `tests/lab/lab up` brings one up")
+    return found
+
+
+def inputs_key() -> str:
+    """Changes when a running lab would have to be made anew: the node image, the engine image, the model, the hub, the way nodes start."""
+    return content_key(
+        rootfs.key(), LAB_SOURCE / "engine", LAB_SOURCE / "hub.py", Path(nodes.__file__), Path(services.__file__),
+        Path(network.__file__), Path(shape.__file__), str(emulator_dir()),
+    )  # fmt: skip
+
+
+def up(lab: shape.Shape, replace: bool) -> None:
+    """Brings up a lab of this shape, or keeps the one that is there."""
+    there = running()
+    if there and not replace:
+        if there.lab != lab:
+            raise LabError(f"a lab of {there.lab} is up, not of {lab}: `lab down` first, or `lab up --replace`")
+        if there.inputs != inputs_key():
+            raise LabError("the lab that is up was made from other files than this checkout has: `lab up --replace` makes it anew")
+        faults = heal(there)
+        if not faults:
+            return say(f"a healthy lab of {lab} is up already")
+        raise LabError(f"the lab that is up is not healthy ({'; '.join(faults)}): `lab up --replace` makes it anew")
+    if there or RUN.exists():
+        tear_down(quiet=not there)
+    host.require_machine()
+    engine = host.provide_engine()
+    _refuse_strangers(engine, lab)
+    model = _build_all()
+    image = node_image.load(engine)
+    try:
+        _start(engine, image, lab, model)
+    except BaseException:
+        say("bringing the lab up failed; `lab down` removes what there is")
+        raise
+
+
+def build() -> None:
+    """Builds everything that is cached: both root file systems, the engine image's layers, the model."""
+    host.require_machine()
+    host.install_packages(engine_needed=host.running_engine() is None)
+    _build_all()
+
+
+def _build_all() -> Path:
+    """The long part of a first run. The download of vLLM and the debootstrap take turns on processor and network: so they run together."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        wheels = pool.submit(engine_image.wheel_layer)
+        system = pool.submit(rootfs.build)
+        for part in (system, wheels):
+            part.result()
+    engine_image.layers()
+    return _model()
+
+
+def _model() -> Path:
+    script = LAB_SOURCE / "engine" / "mkmodel.py"
+    return cached("model", content_key(script), lambda folder: run_logged([sys.executable, str(script), str(folder)], LOGS / "model.log"))
+
+
+def _start(engine: Engine, image: str, lab: shape.Shape, model: Path) -> None:
+    # Recorded before the first thing is made: whatever happens from here on, `lab down` finds the engine.
+    RUN.mkdir(parents=True, exist_ok=True)
+    _STATE_FILE.write_text(
+        json.dumps(
+            {"generation": lab.generation, "nodes": lab.size, "docker_host": engine.host, "own_engine": engine.ours, "inputs": inputs_key()},
+            indent=2,
+        )
+        + "\n"
+    )
+    network.create(engine)
+    nodes.configure(lab)
+    storage = CACHE / "registry"
+    storage.mkdir(exist_ok=True)
+    say("starting registry and hub")
+    services.start(engine, image, storage, model)
+    say(f"starting {lab}: {', '.join(node.name for node in lab.nodes)}")
+    nodes.start(engine, image, lab)
+    services.wait()
+    push_engine_image()
+    nodes.wait(engine, lab)
+    say(f"the lab is up: {lab}; variables for Ansible: {access.VARIABLES}")
+
+
+def push_engine_image() -> None:
+    """Puts the engine image into the lab's registry under each of its tags; one that is there already costs one request."""
+    stack = engine_image.layers()
+    for tag in engine_image.TAGS:
+        if layers.push(shape.REGISTRY, shape.ENGINE_REPOSITORY, tag, stack, engine_image.config(tag)):
+            say(f"pushed {shape.REGISTRY}/{shape.ENGINE_REPOSITORY}:{tag}")
+
+
+def _refuse_strangers(engine: Engine, lab: shape.Shape) -> None:
+    """A container that has one of our names but not our label belongs to somebody else."""
+    for name in [services.REGISTRY_CONTAINER, services.HUB_CONTAINER, *(node.name for node in lab.nodes)]:
+        container = engine.inspect(name)
+        if container and shape.LABEL not in (container["Config"]["Labels"] or {}):
+            raise LabError(f"the Docker engine has a container {name!r} that is not the lab's: rename or remove it")
+
+
+def heal(there: Running) -> list[str]:
+    """Starts containers of the lab that were stopped; returns what is wrong all the same."""
+    stopped = False
+    for name in [services.REGISTRY_CONTAINER, services.HUB_CONTAINER, *(node.name for node in there.lab.nodes)]:
+        container = there.engine.inspect(name)
+        if container and not container["State"]["Running"]:
+            say(f"{name} was stopped: starting it")
+            there.engine.call("start", name, check=False)
+            stopped = True
+    if stopped:
+        try:
+            services.wait()
+            nodes.wait(there.engine, there.lab)
+        except LabError as error:
+            return [str(error)]
+        return []
+    return health(there)
+
+
+def health(there: Running) -> list[str]:
+    """What is wrong with a lab, one line each; empty when all is well."""
+    faults = [f"{name} does not answer" for name in services.silent_services()]
+    with ThreadPoolExecutor() as pool:
+        reasons = pool.map(lambda node: nodes.fault(there.engine, node), there.lab.nodes)
+    return faults + [f"{node.name}: {reason}" for node, reason in zip(there.lab.nodes, reasons) if reason]
+
+
+def down(purge: bool) -> None:
+    tear_down()
+    if purge:
+        with step(f"removing {CACHE}"):
+            host.unmount_below(CACHE)
+            remove_tree(CACHE)
+    elif not STATE.exists():
+        return
+    say("the lab is down" + ("" if purge else f"; what took long to build stays in {CACHE}"))
+
+
+def tear_down(quiet: bool = False) -> None:
+    """Removes containers, networks, rules, our own engine and run/. Works on whatever part of a lab is there."""
+    access.close_connections()
+    try:
+        blob = json.loads(_STATE_FILE.read_text())
+        engine = Engine(blob["docker_host"], blob["own_engine"])
+    except (OSError, ValueError):
+        engine = host.running_engine()
+    if engine and host.answers(engine):
+        containers = engine.labelled("container")
+        if containers:
+            say(f"removing {', '.join(sorted(containers))}")
+            engine.call("rm", "--force", "--volumes", *containers, check=False)
+        network.remove(engine)
+    elif not quiet:
+        say("no engine of a lab answers")
+    host.stop_own_engine()
+    host.unmount_below(RUN)
+    remove_tree(RUN)

@@ -1,0 +1,233 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""group_wait with a scripted serve_probe: every host of a group in a process of its own, as Ansible runs them, on one board."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import time
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+from ansible import context as cli
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+
+from ansible_collections.ascend.vllm.plugins.action import group_wait
+
+H, P = "a2-node0", "a2-node1"
+SECRET = "s3cret"
+
+
+def running(line=""):
+    """Return what serve_probe says of a container that runs."""
+    return {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": line, "log": [], "changed": False, "invocation": {}}
+
+
+READY = dict(running(), phase="ready", health=200)
+EXITED = dict(running(), phase="exited", exit_code=1, log=["Traceback", "RuntimeError: HCCL boom"])
+UNREACHABLE = AnsibleConnectionFailure("ssh: connect to host 198.51.100.12: No route to host")
+
+
+class Clock:
+    """A time that passes only in so far as somebody looks or sleeps."""
+
+    def __init__(self, step=0.0):
+        self.now, self.step, self.slept = 0.0, step, 0
+
+    def monotonic(self):
+        """Return seconds."""
+        self.now += self.step
+        return self.now
+
+    def sleep(self, seconds):
+        """Count a pause instead of making it."""
+        self.slept += 1
+        self.now += seconds
+
+
+def watch(host, board, script, hosts=(H, P), clock=None, forks=50, **args):
+    """Run the plugin for one host on a script of slices, the last of which goes on for ever.
+
+    Return C({result, lines, probes}): what it returned, what it displayed and what it asked the module.
+    """
+    given = {"board": str(board), "hosts": list(hosts), "head": H, "container": "vllm-rank0", "url": "http://198.51.100.11:8000",
+             "model": "deepseek_r1", "limit_s": 30}
+    given = {name: value for name, value in dict(given, **args).items() if value is not None}
+    task = SimpleNamespace(args=given, async_val=0, check_mode=False, action="ascend.vllm.group_wait")
+    connection = mock.Mock()
+    connection._shell.tmpdir = "/tmp"
+    plugin = group_wait.ActionModule(task, connection, mock.Mock(), mock.Mock(), mock.Mock(), None)
+    slices = itertools.chain(script, itertools.repeat(script[-1]))
+    probes, lines = [], []
+
+    def execute(module_name, module_args, task_vars):
+        assert module_name == "ascend.vllm.serve_probe" and task_vars["inventory_hostname"] == host
+        probes.append(module_args)
+        found = next(slices)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    real = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None)
+    with mock.patch.object(plugin, "_execute_module", execute), \
+            mock.patch.object(group_wait, "display", SimpleNamespace(display=lines.append)), \
+            mock.patch.object(group_wait, "time", clock or real), \
+            mock.patch.object(cli, "CLIARGS", {"forks": forks}):
+        result = plugin.run(None, {"inventory_hostname": host})
+    return {"result": result, "lines": lines, "probes": probes}
+
+
+def watch_all(board, scripts, **args):
+    """Run every host's watcher at the same time, each in its own process; return host -> what watch() returned."""
+    fork = multiprocessing.get_context("fork")
+    answers = fork.Queue()
+
+    def child(host):
+        try:
+            answers.put((host, watch(host, board, scripts[host], hosts=tuple(scripts), **args)))
+        except BaseException as error:
+            answers.put((host, repr(error)))
+            raise
+
+    children = [fork.Process(target=child, args=(host,), daemon=True) for host in scripts]
+    for process in children:
+        process.start()
+    found = dict(answers.get(timeout=40) for _process in children)
+    for process in children:
+        process.join(10)
+    return found
+
+
+def messages(found):
+    """Return the set of the messages that the hosts ended with."""
+    return {answer["result"]["msg"] for answer in found.values()}
+
+
+def test_ready_ends_everywhere_with_one_message(tmp_path):
+    found = watch_all(tmp_path, {H: [running(), running(), READY], P: [running()]})
+    assert len(messages(found)) == 1 and messages(found).pop().startswith("a completion came back from a2-node0 after ")
+    for answer in found.values():
+        result = answer["result"]
+        assert (result["failed"], result["changed"], result["outcome"], result["host"]) == (False, False, "ready", H)
+        assert 0 <= result["elapsed_s"] < 30
+
+
+def test_an_exit_on_one_node_ends_the_wait_everywhere_with_its_log(tmp_path):
+    found = watch_all(tmp_path, {H: [running()], P: [running(), EXITED], "a2-node2": [running()]})
+    assert messages(found) == {"the container on a2-node1 exited with status 1. Its last lines:\nTraceback\nRuntimeError: HCCL boom"}
+    assert all(answer["result"]["failed"] and answer["result"]["host"] == P for answer in found.values())
+
+
+def test_an_exit_of_the_head_ends_the_wait_of_its_peers(tmp_path):
+    found = watch_all(tmp_path, {H: [EXITED], P: [running()]})
+    assert {answer["result"]["host"] for answer in found.values()} == {H} and len(messages(found)) == 1
+
+
+def test_a_head_that_answers_waits_for_the_others_to_be_seen(tmp_path):
+    # The peer's first slice takes two tries to reach it.
+    found = watch_all(tmp_path, {H: [READY], P: [UNREACHABLE, UNREACHABLE, running()]})
+    assert {answer["result"]["outcome"] for answer in found.values()} == {"ready"}
+    assert len(found[P]["probes"]) >= 3 and found[H]["lines"][-1].endswith("a2-node0: answers | a2-node1: running")
+
+
+@pytest.mark.parametrize("fault", [
+    UNREACHABLE,
+    AnsibleError("Incorrect sudo password"),
+    {"failed": True, "msg": "the Docker engine does not answer: /var/run/docker.sock: Connection refused"},
+])
+def test_a_node_that_cannot_be_asked_three_times_in_a_row_ends_the_wait(tmp_path, fault):
+    found = watch_all(tmp_path, {H: [running()], P: [running(), fault]})
+    text = str(fault) if isinstance(fault, Exception) else fault["msg"]
+    assert messages(found) == {f"a2-node1 has not answered 3 times in a row: {text}"}
+    assert all(answer["result"]["failed"] for answer in found.values())
+    assert len(found[P]["probes"]) == 4
+
+
+def test_misses_count_only_in_a_row(tmp_path):
+    script = [UNREACHABLE, UNREACHABLE, running(), UNREACHABLE, UNREACHABLE, running(), EXITED]
+    found = watch_all(tmp_path, {H: [running()], P: script})
+    assert len(found[P]["probes"]) == len(script)
+    assert {answer["result"]["msg"].splitlines()[0] for answer in found.values()} == {"the container on a2-node1 exited with status 1. Its last lines:"}
+
+
+def test_a_node_that_cannot_be_asked_is_not_asked_again_at_once(tmp_path):
+    clock = Clock()
+    watch(H, tmp_path, [UNREACHABLE], hosts=[H], clock=clock)
+    assert clock.slept == 3
+    watch(H, tmp_path, [{"failed": True, "msg": "x"}], hosts=[H], clock=clock)
+    # The decision already stands, so that one slice is enough.
+    assert clock.slept == 4
+
+
+def test_only_the_head_shows_progress_of_all_nodes(tmp_path):
+    shard = "Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]"
+    found = watch_all(tmp_path, {H: [running("INFO:     Application startup complete."), READY], P: [running(shard)]})
+    assert found[P]["lines"] == []
+    lines = found[H]["lines"]
+    assert lines[0].startswith("  [    0 s of at most 30 s] a2-node0: API up | a2-node1: ")
+    assert lines[-1].endswith("a2-node0: answers | a2-node1: loading weights, shard 1 of 2")
+
+
+def test_a_line_is_shown_when_it_changes_and_when_it_has_not_for_long(tmp_path):
+    # Two looks at the clock a slice, so ten seconds pass in each.
+    script = [running("one")] * 10 + [running("two"), READY]
+    lines = watch(H, tmp_path, script, hosts=[H], clock=Clock(step=5), limit_s=100000)["lines"]
+    said = [line.split("] ")[1] for line in lines]
+    assert said[-2:] == ["a2-node0: two", "a2-node0: answers"]
+    assert 1 < said.count("a2-node0: one") < 10
+    assert len(set(lines)) == len(lines)
+
+
+def test_the_time_is_up(tmp_path):
+    answer = watch(H, tmp_path, [running("still at it")], clock=Clock(step=1), limit_s=7)
+    assert answer["result"]["outcome"] == "timeout" and answer["result"]["failed"]
+    assert answer["result"]["msg"] == "no completion within 7 s. a2-node0: still at it; a2-node1: not asked yet"
+    assert answer["result"]["elapsed_s"] >= 7
+
+
+def test_a_decision_that_stands_is_followed_whatever_this_host_sees(tmp_path):
+    group_wait.Board(str(tmp_path)).settle({"outcome": "failed", "host": P, "message": "decided"})
+    answer = watch(H, tmp_path, [READY], hosts=[H])
+    assert (answer["result"]["failed"], answer["result"]["msg"], answer["result"]["host"]) == (True, "decided", P)
+
+
+def test_only_the_head_is_asked_for_a_completion_and_gets_the_key(tmp_path):
+    found = watch_all(tmp_path, {H: [READY], P: [running()]}, api_key=SECRET, slice_s=2.5)
+    assert found[H]["probes"][0] == {
+        "container": "vllm-rank0", "slice_s": 2.5, "url": "http://198.51.100.11:8000", "model": "deepseek_r1", "api_key": SECRET}
+    assert found[P]["probes"][0] == {"container": "vllm-rank0", "slice_s": 2.5}
+    assert all(SECRET not in str((answer["result"], answer["lines"])) for answer in found.values())
+    assert all(SECRET not in path.read_text() for path in tmp_path.iterdir())
+
+
+def test_too_few_forks_are_refused_before_anything_is_asked(tmp_path):
+    answer = watch(H, tmp_path, [READY], hosts=[H, P, "a2-node2"], forks=2)
+    assert answer["result"] == {"failed": True, "msg": "forks is 2, but 3 nodes have to be watched at once. Remedy: --forks 3"}
+    assert answer["probes"] == [] and list(tmp_path.iterdir()) == []
+    assert watch(H, tmp_path, [READY], hosts=[H], forks=1)["result"]["outcome"] == "ready"
+
+
+@pytest.mark.parametrize("wrong", [{"limit_s": "soon"}, {"model": None}, {"slize_s": 1}])
+def test_wrong_arguments_are_refused(tmp_path, wrong):
+    with pytest.raises(AnsibleActionFail, match=next(iter(wrong))):
+        watch(H, tmp_path, [READY], hosts=[H], **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_documentation_states_the_arguments_that_are_taken(tmp_path):
+    import yaml
+
+    from ansible_collections.ascend.vllm.plugins.modules import group_wait as documented
+
+    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    with mock.patch.object(group_wait.ActionModule, "validate_argument_spec", autospec=True, side_effect=KeyboardInterrupt) as validate:
+        with pytest.raises(KeyboardInterrupt):
+            watch(H, tmp_path, [READY])
+    spec = validate.call_args.kwargs["argument_spec"]
+    assert set(spec) == set(options)
+    for name, option in options.items():
+        taken = {"type": spec[name]["type"], "required": spec[name].get("required", False), "default": spec[name].get("default")}
+        assert taken == {"type": option["type"], "required": option.get("required", False), "default": option.get("default")}, name

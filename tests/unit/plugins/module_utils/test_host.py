@@ -1,0 +1,302 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node says about itself, from texts and from folders made for the test."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import socket
+import socketserver
+import tempfile
+import threading
+import time
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.module_utils import host
+
+IP_JSON = json.dumps(
+    [
+        {
+            "ifindex": 1, "ifname": "lo", "flags": ["LOOPBACK", "UP", "LOWER_UP"], "mtu": 65536, "operstate": "UNKNOWN",
+            "addr_info": [{"family": "inet", "local": "127.0.0.1", "prefixlen": 8}, {"family": "inet6", "local": "::1", "prefixlen": 128}],
+        },
+        {
+            "ifindex": 2, "link_index": 5, "ifname": "enp67s0f0-1", "flags": ["BROADCAST", "UP", "LOWER_UP"], "mtu": 9000, "operstate": "UP",
+            "addr_info": [
+                {"family": "inet", "local": "198.51.100.11", "prefixlen": 24, "scope": "global"},
+                {"family": "inet", "local": "198.51.100.111", "prefixlen": 24, "scope": "global", "secondary": True},
+            ],
+        },
+        {"ifindex": 3, "ifname": "eth1", "flags": ["NO-CARRIER", "BROADCAST", "UP"], "mtu": 1500, "operstate": "DOWN", "addr_info": []},
+        {"ifindex": 4, "ifname": "dummy0", "flags": ["BROADCAST"], "mtu": 1500, "operstate": "UNKNOWN"},
+        {},
+    ]
+)
+
+
+def test_ip_json():
+    assert host.parse_ip_json(IP_JSON) == [
+        {"name": "lo", "up": True, "mtu": 65536, "addresses": ["127.0.0.1/8"]},
+        {"name": "enp67s0f0-1", "up": True, "mtu": 9000, "addresses": ["198.51.100.11/24", "198.51.100.111/24"]},
+        {"name": "eth1", "up": False, "mtu": 1500, "addresses": []},
+        {"name": "dummy0", "up": False, "mtu": 1500, "addresses": []},
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "Option \"-j\" is unknown", "{}x", "[1, 2]", "12", '[{"ifname": "a", "addr_info": [{"family": "inet", "local": "x"}]}]'])
+def test_ip_json_not_understood(text):
+    assert host.parse_ip_json(text) is None
+
+
+def test_ip_oneline():
+    text = (
+        "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever preferred_lft forever\n"
+        "2: eth0@if9    inet 198.51.100.11/24 brd 198.51.100.255 scope global eth0\\       valid_lft forever\n"
+        "2: eth0@if9    inet 198.51.100.111/24 scope global secondary eth0:1\\       valid_lft forever\n"
+        "7: ppp0    inet 10.0.0.1 peer 10.0.0.2/32 scope global ppp0\n"
+        "rubbish\n"
+    )
+    assert host.parse_ip_oneline(text) == {
+        "lo": ["127.0.0.1/8"],
+        "eth0": ["198.51.100.11/24", "198.51.100.111/24"],
+        "ppp0": ["10.0.0.1/32"],
+    }
+
+
+def test_sys_interfaces(tmp_path):
+    links = (
+        ("eth0", "up", "1500", "0x1003"),
+        ("lo", "unknown", "65536", "0x9"),
+        ("eth1", "down", "x", "0x1003"),
+        ("eth2", "unknown", "1500", "0x1002"),
+    )
+    for name, state, mtu, flags in links:
+        (tmp_path / name).mkdir()
+        for leaf, value in (("operstate", state), ("mtu", mtu), ("flags", flags)):
+            (tmp_path / name / leaf).write_text(value + "\n")
+    (tmp_path / "bonding_masters").write_text("")
+    found = host.sys_interfaces({"eth0": ["198.51.100.11/24"]}, str(tmp_path))
+    assert [(i["name"], i["up"], i["mtu"], i["addresses"]) for i in found] == [
+        ("eth0", True, 1500, ["198.51.100.11/24"]),
+        ("eth1", False, None, []),
+        ("eth2", False, 1500, []),
+        ("lo", True, 65536, []),
+    ]
+    assert host.sys_interfaces({}, str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    "cards, generation",
+    [
+        ([("0x19e5", "0xd802"), ("0x19e5", "0xd802"), ("0x19e5", "0x1822")], "a2"),
+        ([("0x19e5", "0xd803")], "a3"),
+        ([("0x19e5", "0xd802"), ("0x19e5", "0xd803")], "unknown"),
+        ([("0x8086", "0xd802")], "unknown"),
+        ([], "unknown"),
+    ],
+)
+def test_pci_generation(tmp_path, cards, generation):
+    for count, (vendor, device) in enumerate(cards):
+        (tmp_path / str(count)).mkdir()
+        (tmp_path / str(count) / "vendor").write_text(vendor + "\n")
+        (tmp_path / str(count) / "device").write_text(device + "\n")
+    assert host.pci_generation(str(tmp_path)) == generation
+    assert host.pci_generation(str(tmp_path / "none")) == "unknown"
+
+
+PROC_TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1111 1 0 100 0 0 10 0
+   1: 0B6433C6:1F40 0C6433C6:9C40 01 00000000:00000000 00:00000000 00000000     0        0 2222 1 0 100 0 0 10 0
+   2: 00000000:EA60 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 3333 1 0 100 0 0 10 0
+   3: rubbish:XXXX 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4444 1 0
+"""
+PROC_TCP6 = """\
+  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000000000000000000000000000:1F41 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 5555 1
+   1: 00000000000000000000000001000000:1F40 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 6666 1
+"""
+
+
+@pytest.mark.skipif("__import__('sys').byteorder != 'little'")
+def test_proc_tcp():
+    assert host.parse_proc_tcp(PROC_TCP) == [
+        {"port": 8000, "address": "127.0.0.1", "inode": 1111},
+        {"port": 60000, "address": "0.0.0.0", "inode": 3333},
+    ]
+    assert host.parse_proc_tcp(PROC_TCP6) == [
+        {"port": 8001, "address": "::", "inode": 5555},
+        {"port": 8000, "address": "::1", "inode": 6666},
+    ]
+
+
+@pytest.mark.skipif("__import__('sys').byteorder != 'little'")
+def test_listening_names_the_process(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(PROC_TCP)
+    (tmp_path / "net" / "tcp6").write_text(PROC_TCP6)
+    (tmp_path / "4711" / "fd").mkdir(parents=True)
+    (tmp_path / "4711" / "comm").write_text("vllm\n")
+    os.symlink("socket:[1111]", str(tmp_path / "4711" / "fd" / "7"))
+    os.symlink("/dev/null", str(tmp_path / "4711" / "fd" / "0"))
+    assert host.listening({8000, 9000}, str(tmp_path)) == [
+        {"port": 8000, "address": "127.0.0.1", "pid": 4711, "process": "vllm"},
+        {"port": 8000, "address": "::1", "pid": None, "process": None},
+    ]
+    assert host.listening(set(), str(tmp_path)) == []
+    assert host.listening({8000}, str(tmp_path / "none")) == []
+
+
+def test_listening_sees_a_real_listener():
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    port = listener.getsockname()[1]
+    try:
+        found = host.listening({port})
+    finally:
+        listener.close()
+    assert [(entry["port"], entry["address"], entry["pid"]) for entry in found] == [(port, "127.0.0.1", os.getpid())]
+    assert host.listening({port}) == []
+
+
+def test_describe_path(tmp_path):
+    (tmp_path / "file").write_text("12345")
+    os.symlink(str(tmp_path / "file"), str(tmp_path / "link"))
+    os.symlink(str(tmp_path / "gone"), str(tmp_path / "dangling"))
+    os.mkfifo(str(tmp_path / "pipe"))
+    kinds = {}
+    for name in ("file", "link", "dangling", "pipe", "none", "file/below"):
+        kinds[name] = host.describe_path(str(tmp_path / name))
+    kinds["folder"] = host.describe_path(str(tmp_path))
+    kinds["char"] = host.describe_path("/dev/null")
+    assert dict((name, (kind["exists"], kind["type"])) for name, kind in kinds.items()) == {
+        "file": (True, "file"),
+        "link": (True, "file"),
+        "dangling": (False, None),
+        "pipe": (True, "other"),
+        "none": (False, None),
+        "file/below": (False, None),
+        "folder": (True, "directory"),
+        "char": (True, "char"),
+    }
+    assert kinds["file"]["size"] == 5
+    assert kinds["link"]["target"] == os.path.realpath(str(tmp_path / "file"))
+    assert kinds["dangling"]["error"] == "a link to nothing" and kinds["none"]["error"] is None
+
+
+def test_describe_disk_measures_the_nearest_parent(tmp_path):
+    found = host.describe_disk(str(tmp_path / "weights" / "DeepSeek-R1"))
+    assert found["path"] == str(tmp_path) and found["error"] is None
+    assert 0 <= found["free_bytes"] <= found["total_bytes"]
+
+
+@pytest.fixture
+def short_path():
+    """A folder with a short name: a unix socket's path has room for 107 bytes."""
+    folder = tempfile.mkdtemp(dir="/tmp")
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Engine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+def serve(path, answers):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body = answers.get(self.path, (404, b"{}"))
+            if status is None:
+                time.sleep(3)
+                return
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *dummy):
+            pass
+
+        def address_string(self):
+            return "client"
+
+    server = Engine(path, Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+VERSION = json.dumps({"Version": "20.10.24", "ApiVersion": "1.41"}).encode()
+INFO = json.dumps(
+    {
+        "DockerRootDir": "/var/lib/docker",
+        "DefaultRuntime": "runc",
+        "HttpProxy": "http://user:secret@198.51.100.9:3128",
+        "HttpsProxy": "",
+        "NoProxy": "localhost,198.51.100.0/24",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+            "IndexConfigs": {"docker.io": {"Secure": True}, "198.51.100.2:5000": {"Secure": False}},
+        },
+    }
+).encode()
+
+
+def ask_engine(folder, answers, timeout=5):
+    path = os.path.join(folder, "docker.sock")
+    server = serve(path, answers)
+    try:
+        return host.describe_docker("unix://" + path, timeout)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_docker(short_path):
+    assert ask_engine(short_path, {"/version": (200, VERSION), "/info": (200, INFO)}) == {
+        "reachable": True,
+        "version": "20.10.24",
+        "api_version": "1.41",
+        "root_dir": "/var/lib/docker",
+        "default_runtime": "runc",
+        "insecure_registries": ["127.0.0.0/8", "198.51.100.2:5000"],
+        "http_proxy": "http://***@198.51.100.9:3128",
+        "https_proxy": None,
+        "no_proxy": "localhost,198.51.100.0/24",
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "answers, reachable, words",
+    [
+        ({"/version": (200, VERSION), "/info": (500, b"broken")}, True, "answered 500 to /info: broken"),
+        ({"/version": (200, b"no json")}, False, "docker.sock"),
+        ({"/version": (200, b"[1]")}, False, "answered no object"),
+        ({"/version": (200, VERSION), "/info": (200, b'{"RegistryConfig": 5}')}, True, None),
+        ({"/version": (200, VERSION), "/info": (200, b'{"RegistryConfig": {"IndexConfigs": 5}}')}, True, None),
+        ({"/version": (None, b"")}, False, "no answer within 0.5 s"),
+    ],
+)
+def test_docker_that_answers_badly(short_path, answers, reachable, words):
+    found = ask_engine(short_path, answers, 0.5)
+    assert found["reachable"] == reachable
+    assert found["error"] is None if words is None else words in found["error"]
+
+
+def test_docker_that_is_not_there(short_path):
+    missing = host.describe_docker("unix://%s/none.sock" % short_path, 1)
+    assert not missing["reachable"] and "No such file" in missing["error"]
+    # A socket that nobody serves any more, as a stopped engine leaves it.
+    path = os.path.join(short_path, "dead.sock")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.close()
+    assert "refused" in host.describe_docker("unix://" + path, 1)["error"].lower()
+    assert "is not unix:///path" in host.describe_docker("tcp://127.0.0.1:2375", 1)["error"]

@@ -1,0 +1,150 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""artefact_info: images, containers and weights as a node has them, or as their sources have them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.module_utils import weights
+from ansible_collections.ascend.vllm.plugins.modules import artefact_info
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, quiet_proxies, unix_server, web_server
+
+LAYERS = ["sha256:" + "a" * 64, "sha256:" + "b" * 64]
+
+
+@pytest.fixture
+def ask(run_module, tmp_path, monkeypatch):
+    """A function (engine or None, **parameters) -> the module's result."""
+    quiet_proxies(monkeypatch)
+
+    def run(engine, **parameters):
+        path = str(tmp_path / "d.sock")
+        if engine is None:
+            return run_module(artefact_info, docker_socket=path, **parameters)
+        with unix_server(path, engine):
+            return run_module(artefact_info, docker_socket=path, **parameters)
+
+    return run
+
+
+@pytest.fixture
+def wanted(tmp_path):
+    """Weights as a plan states them."""
+    return {"kind": "modelscope", "id": "vllm-ascend/DeepSeek-R1-W8A8", "revision": "master", "endpoint": "http://127.0.0.1:1", "dir": str(tmp_path / "w")}
+
+
+def fill(wanted):
+    """Have the weights whole and marked."""
+    os.mkdir(wanted["dir"])
+    with open(os.path.join(wanted["dir"], "config.json"), "w") as stream:
+        stream.write("{}")
+    weights.write_marker(wanted["dir"], wanted, weights.list_files(wanted["dir"]))
+
+
+def hub(status=200, success=True):
+    """Return a hub that lists one file."""
+    return lambda asked: (status, {"Success": success, "Message": "no such model", "Data": {"Files": [{"Path": "config.json", "Size": 2}]}})
+
+
+def test_nothing_asked(ask):
+    result = ask(FakeEngine())
+    assert not result["failed"] and result["changed"] is False
+    assert (result["images"], result["weights"], result["containers"], result["docker_error"]) == ({}, [], {}, None)
+
+
+def test_an_image_that_is_there_is_not_looked_for_elsewhere(ask):
+    with web_server(lambda asked: (200,)) as registry:
+        name = "127.0.0.1:%d/ascend/vllm-ascend:v0.13.0" % registry.port
+        image = {"Id": "sha256:1", "Architecture": "arm64", "RootFS": {"Layers": LAYERS}}
+        result = ask(FakeEngine(images={name: image}), images=[name])
+        assert result["images"] == {name: {"present": True, "id": "sha256:1", "layers": LAYERS, "architecture": "arm64", "registry": None}}
+        assert registry.asked == []
+
+
+@pytest.mark.parametrize("status, exists", [(200, True), (404, False), (500, None)])
+def test_an_image_that_is_not_there_is_looked_for_in_its_registry(ask, status, exists):
+    with web_server(lambda asked: (status,)) as registry:
+        name = "127.0.0.1:%d/ascend/vllm-ascend:v0.13.0" % registry.port
+        result = ask(FakeEngine(), images=[name])["images"][name]
+        assert (result["present"], result["id"], result["layers"]) == (False, None, [])
+        assert result["registry"]["exists"] is exists and str(registry.port) in result["registry"]["url"]
+        assert (result["registry"]["error"] is None) == (exists is not None)
+
+
+def test_the_engines_proxy_is_used_for_registry_and_hub(ask, wanted, monkeypatch):
+    def answer(asked):
+        return (502,) if asked.method == "CONNECT" else hub()(asked)
+
+    with web_server(answer) as engines, web_server(lambda asked: (418,)) as environments:
+        quiet_proxies(monkeypatch, environments.url)
+        info = {"HttpProxy": engines.url, "HttpsProxy": engines.url, "RegistryConfig": {"IndexConfigs": {"hub.example.test:5000": {"Secure": False}}}}
+        image = "hub.example.test:5000/a/b:1"
+        result = ask(FakeEngine(info), images=[image], weights=[dict(wanted, endpoint="http://hub.example.test")])
+        assert result["images"][image]["registry"]["exists"] is True
+        assert result["weights"][0]["hub"]["exists"] is True
+        assert [asked.target.split("?")[0] for asked in engines.asked] == [
+            "hub.example.test:5000", "http://hub.example.test:5000/v2/a/b/manifests/1",
+            "http://hub.example.test/api/v1/models/vllm-ascend/DeepSeek-R1-W8A8/repo/files"]
+        assert environments.asked == []
+
+
+def test_containers(ask):
+    engine = FakeEngine(containers={"vllm-rank0": inspected(), "vllm-rank1": inspected(False, ExitCode=1)})
+    found = ask(engine, containers=["vllm-rank0", "vllm-rank1", "vllm-rank2"])["containers"]
+    # The engine says that this very process is the container's first.
+    assert os.getpid() in found["vllm-rank0"].pop("pids")
+    assert found == {
+        "vllm-rank0": {"exists": True, "running": True, "pid": os.getpid(), "labels": {"ascend.vllm.group": "vllm"}},
+        "vllm-rank1": {"exists": True, "running": False, "pid": None, "pids": [], "labels": {"ascend.vllm.group": "vllm"}},
+        "vllm-rank2": {"exists": False, "running": False, "pid": None, "pids": [], "labels": {}},
+    }
+
+
+def test_a_container_without_labels(ask):
+    bare = dict(inspected(), Config={"Labels": None})
+    assert ask(FakeEngine(containers={"x": bare}), containers=["x"])["containers"]["x"]["labels"] == {}
+
+
+def test_whole_weights_are_not_looked_for_elsewhere(ask, wanted):
+    fill(wanted)
+    with web_server(hub()) as server:
+        found = ask(FakeEngine(), weights=[dict(wanted, endpoint=server.url)])["weights"][0]
+        assert (found["complete"], found["hub"], found["dir"], found["files"]) == (True, None, wanted["dir"], 1)
+        assert server.asked == []
+
+
+@pytest.mark.parametrize("answer, exists", [(hub(), True), (hub(404, False), False), (hub(500), None)])
+def test_weights_that_are_not_there_are_looked_for_on_the_hub(ask, wanted, answer, exists):
+    with web_server(answer) as server:
+        found = ask(FakeEngine(), weights=[dict(wanted, endpoint=server.url)])["weights"][0]
+        assert (found["exists"], found["complete"]) == (False, False)
+        assert found["hub"]["exists"] is exists and sorted(found["hub"]) == ["bytes", "error", "exists", "url"]
+        assert found["hub"]["bytes"] == (2 if exists else 0) and (found["hub"]["error"] is None) == (exists is True)
+
+
+def test_weights_of_another_kind_have_no_hub(ask, wanted):
+    found = ask(FakeEngine(), weights=[dict(wanted, kind="directory")])["weights"][0]
+    assert (found["complete"], found["hub"]) == (False, None)
+
+
+def test_without_an_engine_the_weights_are_still_answered(ask, wanted):
+    fill(wanted)
+    result = ask(None, images=["quay.io/a/b:1"], containers=["x"], weights=[wanted])
+    assert not result["failed"] and result["weights"][0]["complete"] is True
+    assert "d.sock: No such file or directory" in result["docker_error"]
+    assert (result["images"], result["containers"]) == ({}, {})
+
+
+def test_an_engine_that_talks_nonsense_is_an_error_and_no_crash(ask):
+    result = ask(lambda asked: (200, b"<html>"), images=["quay.io/a/b:1"])
+    assert not result["failed"] and "answered no object to /info" in result["docker_error"]
+
+
+def test_check_mode_does_the_same(ask, wanted):
+    fill(wanted)
+    result = ask(FakeEngine(containers={"x": inspected()}), containers=["x"], weights=[wanted], check=True)
+    assert result["containers"]["x"]["running"] is True and result["weights"][0]["complete"] is True

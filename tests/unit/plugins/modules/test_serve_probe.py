@@ -1,0 +1,169 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""serve_probe against an engine on a real socket and an API on a real port."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.modules import serve_probe
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import (
+    FakeEngine, free_port, inspected, multiplexed, quiet_proxies, unix_server, web_server,
+)
+
+NAME = "vllm-rank0"
+COMPLETION = {"choices": [{"text": " bright"}]}
+
+
+@pytest.fixture
+def probe(run_module, tmp_path, monkeypatch):
+    """A function (container as the engine inspects it, **parameters) -> the module's result."""
+    monkeypatch.setattr(serve_probe, "LOOK_S", 0.01)
+    quiet_proxies(monkeypatch)
+
+    def run(container, log=b"", slice_s=0.03, **parameters):
+        path = str(tmp_path / "d.sock")
+        with unix_server(path, FakeEngine(containers={NAME: container} if container else {}, logs={NAME: log})):
+            return run_module(serve_probe, container=NAME, docker_socket=path, slice_s=slice_s, **parameters)
+
+    return run
+
+
+def api(health=(200,), completion=(200, COMPLETION)):
+    """Return an API's answers."""
+    return lambda asked: health if asked.path == "/health" else completion
+
+
+def test_a_running_container_gives_its_last_line_when_the_slice_is_over(probe):
+    before = time.monotonic()
+    result = probe(inspected(), multiplexed((1, b"one\ntwo\n"), (2, b"\n"), (2, b"\x1b[1;36m(EngineCore_DP0 pid=7)\x1b[0;0m \n")), slice_s=0.2)
+    # It ends when less than one look is left of the slice.
+    assert 0.15 < time.monotonic() - before < 5
+    assert not result["failed"] and result["changed"] is False
+    assert {key: result[key] for key in ("phase", "exit_code", "health", "error", "last_line", "log")} == {
+        "phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "two", "log": []}
+
+
+def test_a_log_that_says_nothing_yet(probe):
+    assert probe(inspected())["last_line"] == ""
+    assert probe(inspected(), multiplexed((1, b"x" * 1000)))["last_line"] == "x" * 300
+
+
+def test_an_exit_ends_the_slice_at_once_with_the_end_of_the_log(probe):
+    looks = itertools.chain([inspected(), inspected()], itertools.repeat(inspected(False, ExitCode=137)))
+    before = time.monotonic()
+    result = probe(lambda: next(looks), multiplexed((2, b"ValueError: boom\n")), slice_s=60)
+    assert time.monotonic() - before < 20
+    assert (result["phase"], result["exit_code"], result["error"], result["log"]) == ("exited", 137, None, ["ValueError: boom"])
+
+
+@pytest.mark.parametrize("state, wanted", [
+    ({"ExitCode": 137, "OOMKilled": True}, "killed by the kernel: out of memory"),
+    ({"ExitCode": 127, "Error": "exec: not found", "OOMKilled": True}, "exec: not found"),
+    ({"ExitCode": 0}, None),
+])
+def test_why_a_container_exited(probe, state, wanted):
+    result = probe(inspected(False, **state))
+    assert (result["phase"], result["exit_code"], result["error"]) == ("exited", state["ExitCode"], wanted)
+
+
+def test_a_container_that_is_not_there(probe):
+    result = probe(None, slice_s=60)
+    assert (result["phase"], result["log"], result["failed"]) == ("absent", [], False)
+
+
+def test_ready_is_a_completion(probe, monkeypatch):
+    with web_server(api()) as server, web_server(lambda asked: (418,)) as proxy:
+        quiet_proxies(monkeypatch, proxy.url)
+        result = probe(inspected(), slice_s=60, url=server.url, model="deepseek_r1", api_key="s3cret")
+        assert (result["phase"], result["health"], result["error"]) == ("ready", 200, None)
+        assert "s3cret" not in str(result)
+        assert [asked.path for asked in server.asked] == ["/health", "/v1/completions"]
+        assert server.asked[1].headers["Authorization"] == "Bearer s3cret"
+        assert server.asked[1].json() == {"model": "deepseek_r1", "prompt": "The future of AI is", "max_tokens": 1, "temperature": 0}
+        assert proxy.asked == []
+
+
+def test_without_a_key_none_is_sent_and_without_a_url_nobody_is_asked(probe):
+    with web_server(api()) as server:
+        assert probe(inspected())["phase"] == "running"
+        assert server.asked == []
+        probe(inspected(), url=server.url, model="m")
+        assert server.asked[1].headers["Authorization"] is None
+
+
+@pytest.mark.parametrize("health, completion, wanted", [
+    ((200,), (404, {"message": "The model `m` does not exist."}), "/health says 200, but /v1/completions answered HTTP 404: {\"message\": \"The model `m`"),
+    ((200,), (401, {"error": "Unauthorized"}), "/health says 200, but /v1/completions answered HTTP 401"),
+    ((200,), (500, b"Internal Server Error"), "/health says 200, but /v1/completions answered HTTP 500: Internal Server Error"),
+    ((200,), (200, {"choices": []}), "/health says 200, but /v1/completions answered HTTP 200"),
+    ((200,), (200, [COMPLETION]), "/health says 200, but /v1/completions answered HTTP 200"),
+    ((200,), (200, b"<html>"), "/health says 200, but /v1/completions answered HTTP 200: <html>"),
+    ((200,), b"", "/health says 200, but a completion did not come back: "),
+    ((200,), None, "/health says 200, but a completion did not come back: timed out"),
+    ((503,), None, None),
+    (b"garbage\r\n\r\n", None, None),
+    (None, None, None),
+])
+def test_an_api_that_gives_no_completion_is_not_ready(probe, monkeypatch, health, completion, wanted):
+    # One question a slice, which may take this long.
+    monkeypatch.setattr(serve_probe, "LOOK_S", 0.2 if None in (health, completion) else 5)
+    with web_server(api(health, completion)) as server:
+        result = probe(inspected(), multiplexed((1, b"loading\n")), slice_s=0.1, url=server.url, model="m")
+    assert (result["phase"], result["last_line"]) == ("running", "loading")
+    assert result["health"] == (health[0] if isinstance(health, tuple) else None)
+    assert result["error"] is None if wanted is None else wanted in result["error"]
+
+
+def test_a_port_that_refuses_is_a_start_that_goes_on(probe):
+    result = probe(inspected(), url="http://127.0.0.1:%d" % free_port(), model="m")
+    assert (result["phase"], result["health"], result["error"]) == ("running", None, None)
+
+
+def test_an_exit_counts_more_than_an_api_that_still_answers(probe):
+    with web_server(api()) as server:
+        assert probe(inspected(False), url=server.url, model="m")["phase"] == "exited"
+        assert server.asked == []
+
+
+def test_an_api_that_comes_up_within_the_slice_is_seen(probe):
+    answers = itertools.chain([(503,), (503,)], itertools.repeat((200,)))
+    with web_server(lambda asked: next(answers) if asked.path == "/health" else (200, COMPLETION)) as server:
+        result = probe(inspected(), slice_s=60, url=server.url, model="m")
+        assert (result["phase"], len(server.asked)) == ("ready", 4)
+
+
+def test_no_engine_fails_with_its_socket_and_what_to_do(run_module, tmp_path):
+    result = run_module(serve_probe, container=NAME, docker_socket=str(tmp_path / "d.sock"))
+    assert result["failed"] and "d.sock: No such file or directory" in result["msg"] and "systemctl status docker" in result["msg"]
+
+
+def test_a_url_needs_a_model(run_module, tmp_path):
+    result = run_module(serve_probe, container=NAME, url="http://127.0.0.1:1")
+    assert result["failed"] and "model" in result["msg"]
+
+
+def test_check_mode_does_the_same(probe):
+    assert probe(inspected(False, ExitCode=3), check=True)["exit_code"] == 3
+
+
+def test_only_so_many_lines_of_an_exited_containers_log_are_asked_for(run_module, tmp_path):
+    path = str(tmp_path / "d.sock")
+    with unix_server(path, FakeEngine(containers={NAME: inspected(False)})) as server:
+        run_module(serve_probe, container=NAME, docker_socket=path, log_lines=11)
+        assert [asked.query["tail"] for asked in server.asked if asked.path.endswith("/logs")] == ["11"]
+
+
+def test_what_the_api_said_last_is_kept_when_the_slice_ends(probe, monkeypatch):
+    clock = itertools.count()
+    # A second passes at every look at the clock, so that the last look at the container comes after the end of the slice.
+    monkeypatch.setattr(serve_probe, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None))
+    with web_server(api(completion=(500, b"oops"))) as server:
+        result = probe(inspected(), slice_s=2.5, url=server.url, model="m")
+        assert len(server.asked) == 2
+    assert result["health"] == 200 and "HTTP 500: oops" in result["error"]
