@@ -63,11 +63,11 @@ def local_differences(root, files):
     wanted = {"config.json"}
     try:
         with open(os.path.join(root, "model.safetensors.index.json"), encoding="utf-8") as stream:
-            wanted |= set(json.load(stream)["weight_map"].values())
+            wanted |= {str(name) for name in json.load(stream)["weight_map"].values()}
     except OSError:
         wanted.add("model.safetensors")
-    except (ValueError, KeyError, AttributeError) as error:
-        return ["model.safetensors.index.json cannot be read: %r" % error]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return ["model.safetensors.index.json cannot be understood: %r" % error]
     return ["%s is missing" % name for name in sorted(wanted - names)]
 
 

@@ -85,6 +85,10 @@ from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, wei
 
 def mark(module, wanted, before):
     """Compare with the hub's list and write the marker; fail naming every difference."""
+    if wanted["kind"] != "modelscope":
+        module.fail_json(
+            msg="%s is not whole, and weights of kind %s come from no hub: %s. Remedy: put the missing files there."
+            % (wanted["dir"], wanted["kind"], "; ".join(before["differences"][:20])), differences=before["differences"])
     listed = plain_http.modelscope_files(wanted["endpoint"], wanted["id"], wanted["revision"])
     if not listed["exists"]:
         module.fail_json(msg="cannot compare %s with the hub: %s. Remedy: check the endpoint in vllm_weights_source." % (wanted["dir"], listed["error"]))

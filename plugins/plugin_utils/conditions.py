@@ -43,8 +43,9 @@ def _any(conditions: object, facts: dict) -> bool:
     """Return whether one of a list of conditions holds."""
     if not is_list(conditions):
         raise ConditionError(f"'any' takes a list of conditions, got {conditions!r}")
-    # A list, so that a wrong condition is found even when an earlier one holds.
-    return any([holds(entry, facts) for entry in conditions])
+    # All of them, so that a wrong condition is found even when an earlier one holds.
+    results = [holds(entry, facts) for entry in conditions]
+    return any(results)
 
 
 def _subject(name: str, tests: object, facts: dict) -> bool:
@@ -52,7 +53,8 @@ def _subject(name: str, tests: object, facts: dict) -> bool:
     value = _value(name, facts)
     if not is_mapping(tests) or not tests:
         raise ConditionError(f"{name} takes a mapping of tests, such as {{is: 1}}, got {tests!r}")
-    return all([_test(name, test, wanted, value) for test, wanted in tests.items()])
+    results = [_test(name, test, wanted, value) for test, wanted in tests.items()]
+    return all(results)
 
 
 def _value(name: str, facts: dict):

@@ -19,6 +19,11 @@ from .messages import CONTROLLER, check, did_you_mean, is_mapping, known_names, 
 #: The collection's own data.
 BUNDLED = Path(__file__).resolve().parents[2] / "data"
 KINDS = ("recipes", "releases", "hardware")
+#: What the planner reads of every entry of these kinds; a recipe is checked when it is selected.
+NEEDED = {
+    "releases": ("image_tag", "start"),
+    "hardware": ("title", "npus", "npus_max", "device_nodes", "mounts"),
+}
 
 
 class DataError(Exception):
@@ -68,7 +73,32 @@ def load_all(site_dirs=()) -> tuple[dict, list]:
             entries, problems = _load_folder(folder / kind)
             data[kind].update(entries)
             checks += problems
+    for kind, keys in NEEDED.items():
+        data[kind], problems = _complete(kind, data[kind], keys)
+        checks += problems
     return data, checks
+
+
+def _complete(kind: str, entries: dict, keys: tuple) -> tuple[dict, list]:
+    """Return the entries with their bases applied that have all keys, and a check for each of the others."""
+    whole: dict = {}
+    checks: list = []
+    for name in entries:
+        try:
+            entry = resolve(entries, name)
+            missing = [key for key in keys if key not in entry]
+            observed, remedy = (
+                f"no {', '.join(missing)}",
+                "complete the entry, or start it with 'base: <a complete one>'.",
+            )
+        except DataError as error:
+            missing, observed, remedy = [name], error.problem, error.remedy
+        if missing:
+            what = f"{kind} entry {name} with {observed}"
+            checks.append(check(CONTROLLER, "data_file", "vllm_data_dirs", what, f"the keys {', '.join(keys)}", remedy))
+        else:
+            whole[name] = entry
+    return whole, checks
 
 
 def _folder_problem(folder: Path):

@@ -9,8 +9,6 @@ understood is ``unknown`` and stops a run like a failure.
 
 from __future__ import annotations
 
-import jmespath
-
 #: Host ports HCCL listens on while a job runs: the default of HCCL_IF_BASE_PORT, and how many from there
 #: (CANN environment variable reference, HCCL_IF_BASE_PORT).
 HCCL_BASE_PORT, HCCL_PORTS = 60000, 32
@@ -180,8 +178,11 @@ def _artefacts(host, node, artefacts):
         hub = entry.get("hub") or {}
         if entry["complete"] or hub.get("exists"):
             found.append(finding(host, "model_exists", "pass", "complete" if entry["complete"] else "on the hub", "weights", device=entry["dir"]))
+        elif not hub:
+            found.append(finding(host, "model_exists", "fail", "; ".join(entry["differences"][:3]), "the whole model in its directory",
+                                 "put the missing files there, or let vllm_weights_source name a hub that has the model", device=entry["dir"]))
         else:
-            found.append(finding(host, "model_exists", "fail", hub.get("error") or "; ".join(entry["differences"][:3]), "the model on the hub",
+            found.append(finding(host, "model_exists", "fail", hub.get("error") or "no usable answer", "the model on the hub",
                                  "check id, revision and endpoint in vllm_weights_source, and that this node reaches the hub", device=entry["dir"]))
     return found
 
@@ -282,8 +283,9 @@ def _equal_tls(hosts, hostvars):
     """
     seen = {}
     for host in hosts:
-        for entry in jmespath.search("devices[?tls != `null`].{npu: phy_id, tls: tls}", dict(hostvars[host].get("hccn_verify_info") or {})) or []:
-            seen[(host, entry["npu"])] = entry["tls"]
+        for entry in (hostvars[host].get("hccn_verify_info") or {}).get("devices") or []:
+            if entry["tls"] is not None:
+                seen[(host, entry["phy_id"])] = entry["tls"]
     if set(seen.values()) == {1}:
         return [finding(host, "hccn_tls", "warn", "switch 1 on all NPUs", "switch 0", "hccn_tool -i N -tls -s enable 0 for every NPU N of every node")
                 for host in dict.fromkeys(host for host, dummy in seen)]

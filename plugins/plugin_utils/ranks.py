@@ -88,7 +88,7 @@ def assign(seats: list, tp: int, dp: int | None) -> tuple[list, list]:
     checks = _tensor_parallel_fits(seats, tp)
     if checks:
         return [], checks
-    shares, checks = _use_all(seats, tp) if dp is None else _spread(seats, dp)
+    shares, checks = _use_all(seats, tp) if dp is None else _spread(seats, tp, dp)
     if checks:
         return [], checks
     checks = _shares_fit(seats, shares, tp, dp)
@@ -145,7 +145,7 @@ def _use_all(seats: list, tp: int) -> tuple[list, list]:
     return shares, checks
 
 
-def _spread(seats: list, dp: int) -> tuple[list, list]:
+def _spread(seats: list, tp: int, dp: int) -> tuple[list, list]:
     """Return each host's share of a stated size: its own, and the rest evenly over the hosts that state none."""
     stated = sum(seat.share for seat in seats if seat.share is not None)
     open_seats = [seat for seat in seats if seat.share is None]
@@ -163,16 +163,18 @@ def _spread(seats: list, dp: int) -> tuple[list, list]:
             )
         ]
     if open_seats and (rest < len(open_seats) or rest % len(open_seats)):
-        return [], [_uneven(seats, open_seats, dp, stated)]
+        return [], [_uneven(seats, open_seats, tp, dp, stated)]
     each = rest // len(open_seats) if open_seats else 0
     return [each if seat.share is None else seat.share for seat in seats], []
 
 
-def _uneven(seats: list, open_seats: list, dp: int, stated: int) -> dict:
+def _uneven(seats: list, open_seats: list, tp: int, dp: int, stated: int) -> dict:
     """Return the check for a size that does not spread evenly."""
     count, rest = len(open_seats), dp - stated
-    lower = max(rest // count, 1) * count + stated
-    sizes = f"{lower}" if rest < count else f"{lower} or {lower + count}"
+    # The nearest sizes below and above that spread evenly, as far as the smallest of these hosts has the NPUs.
+    most = min(len(seat.npus) for seat in open_seats) // tp
+    each = sorted({min(max(rest // count, 1), most), min(max(rest // count + (rest >= count), 1), most)})
+    sizes = " or ".join(str(share * count + stated) for share in each)
     after = f" after {stated} stated by the others" if stated else ""
     return check(
         open_seats[0].host,

@@ -64,8 +64,8 @@ def select(name: str, entry: dict, release: str, hardware: str, host: str) -> tu
     if checks:
         return None, checks
     machine, at = machines[hardware], releases[release] or {}
-    inner = (at.get("hardware") or {}).get(hardware) or {}
-    problems = _problems(entry, machine)
+    inner = (((at.get("hardware") or {}).get(hardware)) if is_mapping(at) else None) or {}
+    problems = _problems(entry, machine, at, inner)
     if problems:
         return None, [
             check(
@@ -103,10 +103,10 @@ def select(name: str, entry: dict, release: str, hardware: str, host: str) -> tu
     )
 
 
-def _problems(entry: dict, machine: object) -> list:
-    """Return in words what a recipe lacks for being used at all."""
-    if not is_mapping(machine):
-        return ["a hardware entry that is no mapping"]
+def _problems(entry: dict, machine: object, at: object, inner: object) -> list:
+    """Return in words what a recipe lacks for being used at all: in its entry for the hardware, for the release and for both."""
+    if not (is_mapping(machine) and is_mapping(at) and is_mapping(inner)):
+        return ["an entry of its hardware or releases that is no mapping"]
     problems = [
         f"no whole number of 1 or more as {key} of its hardware"
         for key in ("npus_needed", "tensor_parallel_size")
@@ -122,6 +122,18 @@ def _problems(entry: dict, machine: object) -> list:
         problems.append("no kind and id of its weights")
     if not isinstance(entry.get("served_model_name"), str):
         problems.append("no served_model_name")
+    for part in (at, inner):
+        problems += [
+            f"{key} that are no mapping"
+            for key in ("env", "flags")
+            if part.get(key) is not None and not is_mapping(part[key])
+        ]
+    for key, needed in (("timeouts", ("value", "reason")), ("notices", ("when", "text"))):
+        parts = entry.get(key) or {}
+        if not is_mapping(parts) or not all(
+            is_mapping(part) and all(name in part for name in needed) for part in parts.values()
+        ):
+            problems.append(f"{key} that are no mapping of names to {' and '.join(needed)}")
     return problems
 
 

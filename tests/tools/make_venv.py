@@ -76,20 +76,25 @@ def link_checkout(venv):
     link.symlink_to(target)
 
 
+def pip(venv, *words):
+    """Run the environment's pip; its own words say what went wrong."""
+    command = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", *words]
+    if subprocess.run(command, check=False).returncode != 0:
+        sys.exit("setup: this failed: %s\nsetup: the package index that pip uses has to be reachable: PyPI, or the one that pip config names"
+                 % " ".join(command))
+
+
 def install_packages(venv, lock):
     """Install the lock as it stands: it is complete, so nothing is left for pip to resolve."""
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-deps"]
-    subprocess.run(pip + ["-r", str(REQUIREMENTS / (lock + ".txt"))], check=True)
-    subprocess.run([str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "check"], check=True,
-                   stdout=subprocess.DEVNULL)
+    pip(venv, "install", "-qq", "--no-deps", "-r", str(REQUIREMENTS / (lock + ".txt")))
+    pip(venv, "-q", "check")
 
 
 def install_collections(venv, package, names):
     """Take the named collections, and no others, out of the `ansible` package (4 MB instead of 470)."""
     prefixes = tuple("ansible_collections/%s/" % name.replace(".", "/") for name in names)
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "download", "-qq",
-                        "--no-deps", "-d", scratch, package], check=True)
+        pip(venv, "download", "-qq", "--no-deps", "-d", scratch, package)
         wheel = next(Path(scratch).glob("ansible-*.whl"))
         with zipfile.ZipFile(wheel) as archive:
             members = [member for member in archive.namelist() if member.startswith(prefixes)]

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the README and the pages in docs/ tell a person to type exists.
 
-Fenced blocks marked ``shell``, ``console`` or ``text`` are read, line by line. A line counts by its first words: ``make TARGET``, ``ansible-playbook PLAYBOOK -i INVENTORY``, ``tests/lab/lab COMMAND``,
+Fenced blocks marked ``shell``, ``console`` or ``text`` are read, line by line. A line
+counts by its first words: ``make TARGET``, ``ansible-playbook PLAYBOOK -i INVENTORY``, ``tests/lab/lab COMMAND``,
 each also after ``cd inventories &&`` (or a ``cd`` line before it) and with a path such as ``.venv/bin/`` before it.
 """
 

@@ -15,6 +15,7 @@ def register():
     _add_variable_size_collectives()
     _respect_expert_map()
     _force_eager_mode()
+    _start_quickly()
 
 
 def _accept_ascend_quantization():
@@ -115,3 +116,26 @@ def _force_eager_mode():
         return original(self, *args, **kwargs)
 
     EngineArgs.create_engine_config = create_engine_config
+
+
+def _start_quickly():
+    """Halves the processor time of a start: two engines on two cores take 50 s of it instead of 120 s, nearly all of it imports.
+
+    vLLM looks at a model's class in a fresh process, lest that touch a GPU, and its CPU platform starts every process from nothing.
+    Here there is no GPU to touch; and a fork is safe while no thread pool exists, which one thread per process ensures.
+    """
+    import os
+
+    from vllm.model_executor.models import registry
+    from vllm.platforms.cpu import CpuPlatform
+
+    registry._run_in_subprocess = lambda work: work()
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        return
+    original = CpuPlatform.check_and_update_config.__func__
+
+    def check_and_update_config(cls, vllm_config):
+        original(cls, vllm_config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    CpuPlatform.check_and_update_config = classmethod(check_and_update_config)

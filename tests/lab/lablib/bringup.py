@@ -71,12 +71,12 @@ def up(lab: shape.Shape, replace: bool) -> None:
     if there and not replace:
         if there.lab != lab:
             raise LabError(f"a lab of {there.lab} is up, not of {lab}: `lab down` first, or `lab up --replace`")
-        if there.inputs != inputs_key():
-            raise LabError("the lab that is up was made from other files than this checkout has: `lab up --replace` makes it anew")
-        faults = heal(there)
-        if not faults:
-            return say(f"a healthy lab of {lab} is up already")
-        raise LabError(f"the lab that is up is not healthy ({'; '.join(faults)}): `lab up --replace` makes it anew")
+        if there.inputs == inputs_key():
+            faults = heal(there)
+            if not faults:
+                return say(f"a healthy lab of {lab} is up already")
+            raise LabError(f"the lab that is up is not healthy ({'; '.join(faults)}): `lab up --replace` makes it anew")
+        say("the lab that is up was made from other files than this checkout has: making it anew")
     if there or RUN.exists():
         tear_down(quiet=not there)
     host.require_machine()
@@ -93,7 +93,7 @@ def up(lab: shape.Shape, replace: bool) -> None:
 
 def build() -> None:
     """Builds everything that is cached: both root file systems, the engine image's layers, the model."""
-    host.require_machine()
+    host.require_builder()
     host.install_packages(engine_needed=host.running_engine() is None)
     _build_all()
 
@@ -126,16 +126,19 @@ def _start(engine: Engine, image: str, lab: shape.Shape, model: Path) -> None:
     )
     network.create(engine)
     nodes.configure(lab)
-    storage = CACHE / "registry"
-    storage.mkdir(exist_ok=True)
     say("starting registry and hub")
-    services.start(engine, image, storage, model)
+    services.start(engine, image, _registry_storage(), model)
     say(f"starting {lab}: {', '.join(node.name for node in lab.nodes)}")
     nodes.start(engine, image, lab)
     services.wait()
     push_engine_image()
     nodes.wait(engine, lab)
     say(f"the lab is up: {lab}; variables for Ansible: {access.VARIABLES}")
+
+
+def _registry_storage() -> Path:
+    """Where the registry keeps its blobs: they survive `lab down`, and go when the engine image becomes another one."""
+    return cached("registry", content_key(*(layer.digest for layer in engine_image.layers())), lambda folder: None)
 
 
 def push_engine_image() -> None:

@@ -73,19 +73,24 @@ def require_root() -> None:
         raise LabError("the lab needs root (network namespaces, device nodes): run it as root or with sudo")
 
 
-def require_machine() -> None:
-    """Stops, in one line, on a machine that cannot carry the lab."""
+def require_builder() -> None:
+    """Stops, in one line, on a machine that cannot build the images."""
     require_root()
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise LabError(f"the lab needs Linux on x86_64 (its engine is a wheel for that), this is {platform.system()} on {platform.machine()}")
-    memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    available = int(memory["MemAvailable"].split()[0]) // 1024
-    if available < _MIN_MEMORY_MB:
-        raise LabError(f"the lab needs {_MIN_MEMORY_MB} MB of available memory (a served pair takes 7 GB), found {available} MB")
     STATE.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(STATE).free // 2**20
     if free < _MIN_DISK_MB:
         raise LabError(f"the lab needs {_MIN_DISK_MB} MB of free disk at {STATE}, found {free} MB (ASCEND_VLLM_LAB_DIR puts it elsewhere)")
+
+
+def require_machine() -> None:
+    """Stops, in one line, on a machine that cannot carry the lab."""
+    require_builder()
+    memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(memory["MemAvailable"].split()[0]) // 1024
+    if available < _MIN_MEMORY_MB:
+        raise LabError(f"the lab needs {_MIN_MEMORY_MB} MB of available memory (a served pair takes 7 GB), found {available} MB")
     _require_overlay()
     _require_free_network()
 
@@ -112,6 +117,8 @@ def _require_free_network() -> None:
     if not shutil.which("ip"):
         return
     for interface in json.loads(subprocess.run(["ip", "-j", "-4", "addr"], capture_output=True, text=True, check=True).stdout):
+        if interface["ifname"].startswith(shape.BRIDGE_PREFIX):  # the lab itself is up
+            continue
         for address in interface.get("addr_info", []):
             for network in (shape.SERVICE_NETWORK, shape.ROCE_NETWORK):
                 if address.get("local") and shape.contains(network, address["local"]):
@@ -167,6 +174,7 @@ def _start_own_engine() -> Engine:
     """Starts dockerd with everything of its own, so that it meets no other engine and leaves nothing behind.
 
     No default bridge, no address translation, no firewall rules: the nodes talk to each other and to this machine only.
+    The userland proxy stays on, unused: without it Docker sets its bridges to hairpin mode, and a frame an NPU sent comes back to its own bridge.
     """
     engine = Engine(host=f"unix://{_OWN_SOCKET}", ours=True)
     command = [

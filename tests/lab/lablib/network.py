@@ -13,7 +13,7 @@ from lablib.host import Engine
 
 SERVICE = "ascend-vllm-lab"
 ROCE = "ascend-vllm-lab-roce"
-_BRIDGES = {SERVICE: "avl-service", ROCE: "avl-roce"}
+_BRIDGES = {SERVICE: f"{shape.BRIDGE_PREFIX}service", ROCE: f"{shape.BRIDGE_PREFIX}roce"}
 
 
 def create(engine: Engine) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
+import threading
 from pathlib import Path
 from typing import Callable, Iterable
 
@@ -74,6 +76,15 @@ def cached(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
 def is_cached(kind: str, key: str) -> bool:
     return (CACHE / kind / key).is_dir()
+
+
+def remove_later(path: Path) -> None:
+    """Removes a big folder beside other work; the process ends only when it is gone."""
+    trash = CACHE / "trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    path.rename(trash / f"{os.getpid()}-{path.name}")
+    # The whole trash, because an interrupted removal may have left some.
+    threading.Thread(target=subprocess.run, args=(["rm", "-rf", str(trash)],), kwargs={"check": False}).start()
 
 
 def remove_tree(path: Path) -> None:

@@ -22,6 +22,8 @@ ROCE_NETWORK = IPv4Network("198.18.77.0/24")
 
 MODEL_ID = "vllm-ascend/DeepSeek-R1-W8A8"
 ENGINE_REPOSITORY = "ascend/vllm-ascend"
+#: Bridges of the lab on this machine are called so.
+BRIDGE_PREFIX = "avl-"
 LABEL = "org.ascend-vllm.lab"
 
 

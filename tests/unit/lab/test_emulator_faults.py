@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -159,12 +160,17 @@ def test_a_left_process_is_real_and_ends_with_the_fault(tmp_path):
     paths = make_node(tmp_path)
     with states.changing(paths) as stored:
         pid = faults.set_fault(paths, stored, "process-left", {"npu": "3", "name": "pt_main_thread", "mb": "20000"})["pid"]
-    assert pathlib.Path("/proc/%d/comm" % pid).read_text(encoding="ascii") == "pt_main_thread\n"
-    assert "| 3       0                 | %-13d | pt_main_thread           | 20000" % pid in smi(paths, "info").stdout
-    with states.changing(paths) as stored:
-        faults.clear_fault(paths, stored, "process-left")
-    os.waitpid(pid, 0)
-    assert "pt_main_thread" not in smi(paths, "info").stdout
+    try:
+        assert pathlib.Path("/proc/%d/comm" % pid).read_text(encoding="ascii") == "pt_main_thread\n"
+        assert "| 3       0                 | %-13d | pt_main_thread           | 20000" % pid in smi(paths, "info").stdout
+        with states.changing(paths) as stored:
+            faults.clear_fault(paths, stored, "process-left")
+        os.waitpid(pid, 0)
+        pid = None
+        assert "pt_main_thread" not in smi(paths, "info").stdout
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_what_the_tools_say(tmp_path, kernel):

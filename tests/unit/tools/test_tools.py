@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib.util
 import os
 import re
@@ -121,6 +122,15 @@ def test_a_python_of_another_version_is_passed_over(tmp_path):
     assert subprocess.run([TOOLS / "find-python", "3.4"], env=env, check=False, capture_output=True).returncode == 1
 
 
+def test_a_virtual_environment_is_looked_through():
+    """The first Python in PATH is that of an environment which setup is about to remove."""
+    version = "%d.%d" % sys.version_info[:2]
+    env = dict(os.environ, PATH="%s:%s" % (Path(sys.executable).parent, os.environ["PATH"]))
+    done = subprocess.run([TOOLS / "find-python", version], env=env, check=True, capture_output=True, text=True)
+    assert sys.prefix != sys.base_prefix
+    assert not done.stdout.startswith(sys.prefix + "/")
+
+
 def test_setup_says_when_there_is_no_such_python(tmp_path):
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run([TOOLS / "setup", "3.4"], env=env, check=False, capture_output=True, text=True)
@@ -178,3 +188,14 @@ def test_the_tarball_is_held_against_git():
     assert check.faults([*known, "inventories/reports/r.json"], known) == ["inventories/reports/r.json is in the tarball, but git does not know it"]
     assert check.faults([name for name in known if name != "data/x"], known) == ["data/x is missing from the tarball", "nothing of data/ is in the tarball"]
     assert check.faults([*known, "tests/x"], [*known, "tests/x"]) == ["tests/x does not belong in the tarball"]
+
+
+def test_pip_settings_of_files_and_environment_are_kept(tmp_path):
+    listed = "global.index-url='https://files/simple'\ninstall.no-binary='x'\n:env:.cert='/ca.crt'\n:env:.index-url='https://env/simple'\n"
+    parser = load("pip_settings").settings(listed, "/cache")
+    with (tmp_path / "pip.conf").open("w") as out:
+        parser.write(out)
+    again = configparser.RawConfigParser()
+    again.read(tmp_path / "pip.conf")
+    assert {name: dict(again[name]) for name in again.sections()} == {
+        "global": {"index-url": "https://env/simple", "cert": "/ca.crt", "cache-dir": "/cache"}, "install": {"no-binary": "x"}}

@@ -79,7 +79,11 @@ def test_the_plan_repeats_the_request_s_checks_once():
         (serve_plan.serve_plan, ({"a": 1},), "needs the result of plan_request, got dict"),
         (serve_plan.serve_plan, ({"inputs": {}}, ["n0"]), "needs the nodes' answers as a mapping, got list"),
         (mount_list.mount_list, ("unit", {}), "needs a unit of the plan, got str"),
-        (mount_list.mount_list, ({"mount_candidates": {}, "mounts": []}, ["x"]), "needs the paths that node_info returned, a mapping, got list"),
+        (
+            mount_list.mount_list,
+            ({"mount_candidates": {}, "mounts": []}, ["x"]),
+            "needs the paths that node_info returned, a mapping, got list",
+        ),
     ],
 )
 def test_bad_input(function, arguments, words):

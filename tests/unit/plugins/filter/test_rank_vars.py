@@ -11,8 +11,22 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.ascend.vllm.plugins.filter.rank_vars import FilterModule, rank_vars
 
 KEYS = {
-    "rank", "head", "headless", "local_ip", "nic_name", "HCCL_IF_IP", "HCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "npus",
-    "data_parallel_size", "data_parallel_size_local", "data_parallel_start_rank", "data_parallel_address", "data_parallel_rpc_port", "tensor_parallel_size",
+    "rank",
+    "head",
+    "headless",
+    "local_ip",
+    "nic_name",
+    "HCCL_IF_IP",
+    "HCCL_SOCKET_IFNAME",
+    "GLOO_SOCKET_IFNAME",
+    "TP_SOCKET_IFNAME",
+    "npus",
+    "data_parallel_size",
+    "data_parallel_size_local",
+    "data_parallel_start_rank",
+    "data_parallel_address",
+    "data_parallel_rpc_port",
+    "tensor_parallel_size",
 }
 
 
@@ -47,7 +61,11 @@ def test_the_pair():
         "data_parallel_rpc_port": 13389,
         "tensor_parallel_size": 4,
     }
-    assert (result["n0"]["head"], result["n0"]["data_parallel_start_rank"], result["n0"]["data_parallel_address"]) == (True, 0, "198.51.100.1")
+    assert (result["n0"]["head"], result["n0"]["data_parallel_start_rank"], result["n0"]["data_parallel_address"]) == (
+        True,
+        0,
+        "198.51.100.1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,11 +101,20 @@ def test_discovered_answers_count():
     for values in hostvars.values():
         del values["vllm_local_ip"], values["vllm_nic_name"]
     answers = {
-        host: {"hardware": "a2", "npus": list(range(8)), "interfaces": [{"name": "eth7", "up": True, "addresses": [f"198.51.100.{index + 40}/24"]}]}
+        host: {
+            "hardware": "a2",
+            "npus": list(range(8)),
+            "interfaces": [{"name": "eth7", "up": True, "addresses": [f"198.51.100.{index + 40}/24"]}],
+        }
         for index, host in enumerate(hostvars)
     }
     result = rank_vars(["n1", "n0"], hostvars, discovered=answers)
-    assert (result["n1"]["rank"], result["n1"]["HCCL_IF_IP"], result["n0"]["data_parallel_address"], result["n0"]["TP_SOCKET_IFNAME"]) == (0, "198.51.100.41", "198.51.100.41", "eth7")
+    assert (result["n1"]["rank"], result["n1"]["HCCL_IF_IP"], result["n0"]["data_parallel_address"], result["n0"]["TP_SOCKET_IFNAME"]) == (
+        0,
+        "198.51.100.41",
+        "198.51.100.41",
+        "eth7",
+    )
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_progress_bars_and_bytes_that_are_no_text(path):
     (multiplexed((1, b"whole\n"), (1, b"cut off"))[:-4], b"whole\ncut"),
     (multiplexed((1, b"x"))[:5], multiplexed((1, b"x"))[:5]),
     (multiplexed((1, b"x" * 70000)), b"x" * 70000),
+    (multiplexed((3, b"no stream has this number")), multiplexed((3, b"no stream has this number"))),
 ])
 def test_demultiplex(body, text):
     assert demultiplex(body) == text

@@ -46,6 +46,7 @@ def test_whole_and_marked_is_complete(root):
 def test_nothing_there(tmp_path):
     found = weights.state(str(tmp_path / "w"), WANTED)
     assert found["exists"] is False and found["complete"] is False and found["differences"] == ["%s is not a directory" % (tmp_path / "w")]
+    assert (found["files"], found["bytes"], found["fingerprint"]) == (0, 0, None)
     (tmp_path / "w").write_text("a file")
     assert weights.state(str(tmp_path / "w"), WANTED)["exists"] is False
 
@@ -120,12 +121,13 @@ def test_the_fingerprint_sees_names_sizes_and_small_contents_but_no_times(tmp_pa
 
 
 def test_large_files_are_compared_by_size_only(tmp_path, monkeypatch):
+    assert 4096 <= weights.SMALL <= 1 << 24, "the configuration is compared, a shard is not read over the network"
     monkeypatch.setattr(weights, "SMALL", 3)
     prints = []
-    for name, content in (("a", b"1234"), ("b", b"5678"), ("c", b"12345")):
+    for name, content in (("a", b"1234"), ("b", b"5678"), ("c", b"12345"), ("d", b"123"), ("e", b"456")):
         root = fill(tmp_path / name, {"x": content})
         prints.append(weights.fingerprint(root, weights.list_files(root)))
-    assert prints[0] == prints[1] != prints[2]
+    assert prints[0] == prints[1] and len(set(prints)) == 4
 
 
 def test_a_file_that_cannot_be_read_is_a_difference_and_no_crash(root, monkeypatch):
@@ -149,7 +151,34 @@ def test_a_marker_that_cannot_be_finished_leaves_the_old_one(root, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
+    before = weights.state(root, WANTED)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError):
         weights.write_marker(root, dict(WANTED, revision="v2"), listed())
     assert weights.read_marker(root)["revision"] == "master"
+    assert weights.state(root, WANTED) == before
+
+
+# weights that the site put there itself
+
+LOCAL = {"kind": "local", "id": "mine", "revision": "master"}
+INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}).encode()
+
+
+@pytest.mark.parametrize("files, differences", [
+    ({"config.json": b"{}", "model.safetensors": b"x"}, []),
+    ({"config.json": b"{}", "model.safetensors.index.json": INDEX, "model-1.safetensors": b"x", "model-2.safetensors": b"x"}, []),
+    ({"config.json": b"{}", "model.safetensors.index.json": INDEX, "model-1.safetensors": b"x"}, ["model-2.safetensors is missing"]),
+    ({"config.json": b"{}", "model-1.safetensors": b"x"}, ["model.safetensors is missing"]),
+    ({"tokenizer.json": b"{}"}, ["config.json is missing", "model.safetensors is missing"]),
+    ({"config.json": b"{}", "model.safetensors.index.json": b'{"weight_map": {"a": 1}}'}, ["1 is missing"]),
+])
+def test_local_weights_need_no_marker_but_every_file_of_their_index(tmp_path, files, differences):
+    found = weights.state(fill(tmp_path / "w", files), LOCAL)
+    assert (found["differences"], found["complete"]) == (differences, not differences)
+
+
+@pytest.mark.parametrize("index", [b"{", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": null}', b"\xff"])
+def test_an_index_that_is_none_is_a_difference_and_no_crash(tmp_path, index):
+    found = weights.state(fill(tmp_path / "w", {"config.json": b"{}", "model.safetensors.index.json": index}), LOCAL)
+    assert found["complete"] is False and found["differences"][0].startswith("model.safetensors.index.json cannot be understood: ")

@@ -127,7 +127,7 @@ def test_weights_that_are_not_there_are_looked_for_on_the_hub(ask, wanted, answe
 
 
 def test_weights_of_another_kind_have_no_hub(ask, wanted):
-    found = ask(FakeEngine(), weights=[dict(wanted, kind="directory")])["weights"][0]
+    found = ask(FakeEngine(), weights=[dict(wanted, kind="local")])["weights"][0]
     assert (found["complete"], found["hub"]) == (False, None)
 
 

@@ -123,3 +123,13 @@ def test_a_marker_that_cannot_be_written_fails_in_words(run_module, wanted):
     with web_server(listing) as hub:
         found = run_module(weights_dir, weights=dict(wanted, endpoint=hub.url), state="marked")
     assert found["failed"] and "cannot write the marker in %s" % wanted["dir"] in found["msg"] and "Remedy" in found["msg"]
+
+
+def test_weights_that_come_from_no_hub_are_whole_or_wrong_but_never_marked(run_module, wanted):
+    local = {"kind": "local", "id": "mine", "dir": wanted["dir"]}
+    found = run_module(weights_dir, weights=local, state="marked")
+    assert found["failed"] and "model.safetensors is missing" in found["msg"] and "put the missing files there" in found["msg"]
+    with open(os.path.join(wanted["dir"], "model.safetensors"), "w") as stream:
+        stream.write("x")
+    found = run_module(weights_dir, weights=local, state="marked")
+    assert (found["failed"], found["changed"], found["complete"]) == (False, False, True) and not is_marked(wanted)

@@ -13,15 +13,51 @@ PAIR = ("a2-node0", "a2-node1")
 @pytest.mark.parametrize(
     ("variables", "device", "observed", "expected", "remedy"),
     [
-        ({"vllm_model": "deepseek_r1_w8a9"}, "vllm_model", "'deepseek_r1_w8a9'", "one of deepseek_r1_w8a8", "did you mean 'deepseek_r1_w8a8'?"),
+        (
+            {"vllm_model": "deepseek_r1_w8a9"},
+            "vllm_model",
+            "'deepseek_r1_w8a9'",
+            "one of deepseek_r1_w8a8",
+            "did you mean 'deepseek_r1_w8a8'?",
+        ),
         ({"vllm_ascend_version": "v0.13"}, "vllm_ascend_version", "'v0.13'", "v0.11.0, v0.13.0, v0.13.0rc3", "did you mean 'v0.13.0'?"),
-        ({"vllm_ascend_version": "v0.18.0"}, "vllm_ascend_version", "recipe deepseek_r1_w8a8 has no entry", "one of v0.13.0, v0.23.0", "vllm_data_dirs"),
-        ({"vllm_data_parallel_size": 5}, "vllm_data_parallel_size", "5 rank(s) over 2 host(s)", "the same number", "4 or 6"),
-        ({"vllm_data_parallel_size": 2}, "vllm_data_parallel_size", "8 of 16 NPUs used by DP 2 x TP 4", "16 NPUs or more", "vllm_data_parallel_size to 4"),
-        ({"vllm_data_parallel_rpc_port": 8000}, "vllm_data_parallel_rpc_port", "8000 for vllm_data_parallel_rpc_port", "each port once", "free port"),
+        (
+            {"vllm_ascend_version": "v0.18.0"},
+            "vllm_ascend_version",
+            "recipe deepseek_r1_w8a8 has no entry",
+            "one of v0.13.0, v0.23.0",
+            "vllm_data_dirs",
+        ),
+        (
+            {"vllm_data_parallel_size": 5},
+            "vllm_data_parallel_size",
+            "5 rank(s) over 2 host(s)",
+            "the same number",
+            "set vllm_data_parallel_size to 4, or state",
+        ),
+        (
+            {"vllm_data_parallel_size": 2},
+            "vllm_data_parallel_size",
+            "8 of 16 NPUs used by DP 2 x TP 4",
+            "16 NPUs or more",
+            "vllm_data_parallel_size to 4",
+        ),
+        (
+            {"vllm_data_parallel_rpc_port": 8000},
+            "vllm_data_parallel_rpc_port",
+            "8000 for vllm_data_parallel_rpc_port",
+            "each port once",
+            "free port",
+        ),
         ({"vllm_port": 60031}, "vllm_port", "HCCL's ports 60000 to 60031", "that HCCL does not use", "below 60000"),
         ({"vllm_data_parallel_rpc_port": "60000"}, "vllm_data_parallel_rpc_port", "HCCL's ports", "that HCCL does not use", "below 60000"),
-        ({"vllm_extra_args": {"tensor_parallel_size": 8}}, "vllm_extra_args", "--tensor-parallel-size", "writes itself", "use vllm_tensor_parallel_size"),
+        (
+            {"vllm_extra_args": {"tensor_parallel_size": 8}},
+            "vllm_extra_args",
+            "--tensor-parallel-size",
+            "writes itself",
+            "use vllm_tensor_parallel_size",
+        ),
         ({"vllm_data_dirs": ["data"]}, "vllm_data_dirs", "'data'", "an absolute path", "inventory_dir"),
     ],
 )
@@ -58,9 +94,19 @@ def test_one_problem_of_every_host(hosts, planned, bad, variables, device, obser
         assert observed in check["observed"] and expected in check["expected"] and check["remedy"]
 
 
+@pytest.mark.parametrize(("npus", "tp", "dp", "sizes"), [(8, 4, 5, "4"), (8, 2, 5, "4 or 6"), (8, 4, 1, "2"), (8, 1, 99, "16")])
+def test_the_sizes_that_are_proposed_fit(hosts, planned, bad, npus, tp, dp, sizes):
+    found = bad(planned(hosts(2, npus=npus, vllm_tensor_parallel_size=tp, vllm_data_parallel_size=dp)))
+    assert f"set vllm_data_parallel_size to {sizes}, or state" in found[0]["remedy"]
+
+
 def test_tp_that_divides_neither_heads_nor_npus(hosts, planned, bad):
     found = bad(planned(hosts(2, vllm_tensor_parallel_size=3)))
-    assert [(check["host"], check["device"]) for check in found] == [(PAIR[0], "vllm_tensor_parallel_size"), (PAIR[0], "vllm_npus"), (PAIR[1], "vllm_npus")]
+    assert [(check["host"], check["device"]) for check in found] == [
+        (PAIR[0], "vllm_tensor_parallel_size"),
+        (PAIR[0], "vllm_npus"),
+        (PAIR[1], "vllm_npus"),
+    ]
     assert "128 attention heads" in found[0]["expected"] and "1, 2, 4, 8" in found[0]["remedy"]
 
 
@@ -86,7 +132,9 @@ def test_a_recipe_without_the_hardware(hosts, planned, bad, tmp_path):
 
 
 def test_two_generations_in_one_group(hosts, planned, bad):
-    found = bad(planned({**hosts(1, "a2"), **{name: {**values, "vllm_local_ip": "198.51.100.31"} for name, values in hosts(1, "a3").items()}}))
+    found = bad(
+        planned({**hosts(1, "a2"), **{name: {**values, "vllm_local_ip": "198.51.100.31"} for name, values in hosts(1, "a3").items()}})
+    )
     assert [(check["host"], check["device"], check["observed"]) for check in found] == [("a3-node0", "vllm_hardware", "a3")]
 
 
@@ -101,7 +149,14 @@ def test_two_hosts_with_one_address(hosts, only_problem):
 def test_nic_that_does_not_own_the_address(hosts, only_problem):
     pair = hosts(2)
     del pair["a2-node1"]["vllm_npus"]
-    answer = {"hardware": "a2", "npus": list(range(8)), "interfaces": [{"name": "eth0", "up": True, "addresses": ["10.0.0.2/8"]}, {"name": "eth1", "up": True, "addresses": ["198.51.100.12/24"]}]}
+    answer = {
+        "hardware": "a2",
+        "npus": list(range(8)),
+        "interfaces": [
+            {"name": "eth0", "up": True, "addresses": ["10.0.0.2/8"]},
+            {"name": "eth1", "up": True, "addresses": ["198.51.100.12/24"]},
+        ],
+    }
     check = only_problem(pair, answers={"a2-node1": answer})
     assert (check["host"], check["device"], check["observed"]) == ("a2-node1", "vllm_nic_name", "198.51.100.12 on eth1")
     assert check["remedy"].startswith("set vllm_nic_name: eth1")
@@ -152,7 +207,13 @@ def test_all_problems_of_all_hosts_at_once(hosts, planned, bad):
     trio["a2-node1"]["vllm_npus"] = "none"
     trio["a2-node2"]["vllm_local_ip"] = "198.51.100.11"
     found = {(check["host"], check["device"]) for check in bad(planned(trio))}
-    assert found >= {("a2-node0", "vllm_port"), ("a2-node1", "vllm_port"), ("a2-node2", "vllm_port"), ("a2-node1", "vllm_npus"), ("a2-node2", "vllm_local_ip")}
+    assert found >= {
+        ("a2-node0", "vllm_port"),
+        ("a2-node1", "vllm_port"),
+        ("a2-node2", "vllm_port"),
+        ("a2-node1", "vllm_npus"),
+        ("a2-node2", "vllm_local_ip"),
+    }
 
 
 def test_a_wrong_variable_of_the_group_does_not_hide_what_the_ranks_say(hosts, planned, bad):
@@ -168,5 +229,7 @@ def test_a_wrong_size_is_not_planned_as_if_it_were_unstated(hosts, planned, bad)
 def test_an_unknown_variable_warns_and_changes_nothing(hosts, planned):
     result = planned(hosts(2, vllm_prot=9000))
     assert result["plan"] is not None
-    assert [(check["host"], check["status"], check["device"]) for check in result["checks"]] == [(host, "warn", "vllm_prot") for host in PAIR]
+    assert [(check["host"], check["status"], check["device"]) for check in result["checks"]] == [
+        (host, "warn", "vllm_prot") for host in PAIR
+    ]
     assert "did you mean 'vllm_port'?" in result["checks"][0]["remedy"]

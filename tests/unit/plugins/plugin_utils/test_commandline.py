@@ -20,7 +20,10 @@ RECIPE = {"seed": 1024, "trust-remote-code": True, "max-model-len": 16384, "spec
         ({"--max_model_len": 35000}, {**RECIPE, "max-model-len": 35000}),
         ({"seed": None, "trust_remote_code": False}, {"max-model-len": 16384, "speculative-config": {"method": "mtp"}}),
         ({"enforce-eager": True}, {**RECIPE, "enforce-eager": True}),
-        ({"no-trust-remote-code": True}, {**{key: RECIPE[key] for key in RECIPE if key != "trust-remote-code"}, "no-trust-remote-code": True}),
+        (
+            {"no-trust-remote-code": True},
+            {**{key: RECIPE[key] for key in RECIPE if key != "trust-remote-code"}, "no-trust-remote-code": True},
+        ),
         ({"no-trust-remote-code": None}, RECIPE),
         ({"speculative-config": {"method": "x"}}, {**RECIPE, "speculative-config": {"method": "x"}}),
         ({"compilation-config.cudagraph_mode": "NONE"}, {**RECIPE, "compilation-config.cudagraph_mode": "NONE"}),
@@ -36,6 +39,11 @@ def test_flags_merged(extra, wanted):
 def test_the_opposite_form_replaces_both_ways():
     flags, _checks = commandline.merge_flags({"no-enable-prefix-caching": True}, {"enable-prefix-caching": True}, "h")
     assert flags == {"enable-prefix-caching": True}
+
+
+def test_switching_an_option_off_leaves_its_opposite_alone():
+    flags, _checks = commandline.merge_flags({"no-enable-prefix-caching": True}, {"enable-prefix-caching": False}, "h")
+    assert flags == {"no-enable-prefix-caching": True}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +79,21 @@ def test_options_that_nobody_can_write_are_refused(extra):
 
 def test_rendered():
     flags = {"a": True, "b": 1, "c": 0.92, "d": {"x": [1, 2], "y": "é"}, "e": [1, 2], "f": "text", "g": "-1", "h": -1}
-    assert commandline.render(flags) == ["--a", "--b", "1", "--c", "0.92", "--d", '{"x":[1,2],"y":"é"}', "--e", "[1,2]", "--f", "text", "--g=-1", "--h=-1"]
+    assert commandline.render(flags) == [
+        "--a",
+        "--b",
+        "1",
+        "--c",
+        "0.92",
+        "--d",
+        '{"x":[1,2],"y":"é"}',
+        "--e",
+        "[1,2]",
+        "--f",
+        "text",
+        "--g=-1",
+        "--h=-1",
+    ]
 
 
 def test_env_merged():

@@ -9,7 +9,13 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import conditions, data, recipes
 
-FACTS = {"nodes": 2, "role": "serve", "release": "v1", "env": {"A": "1", "N": "120"}, "flag": {"len": 100, "json": {"on": True, "deep": {"x": 3}}, "bare": True}}
+FACTS = {
+    "nodes": 2,
+    "role": "serve",
+    "release": "v1",
+    "env": {"A": "1", "N": "120"},
+    "flag": {"len": 100, "json": {"on": True, "deep": {"x": 3}}, "bare": True},
+}
 
 
 @pytest.mark.parametrize(
@@ -48,8 +54,19 @@ def test_holds(condition, wanted):
 
 @pytest.mark.parametrize(
     "condition",
-    [None, {}, [], "nodes > 1", {"node": {"is": 1}}, {"nodes": 1}, {"nodes": {}}, {"nodes": {"equals": 1}}, {"any": {"nodes": {"is": 1}}}, {"env.": {"set": True}},
-     {"any": [{"nodes": {"is": 2}}, {"nodes": {"matches": 1}}]}],
+    [
+        None,
+        {},
+        [],
+        "nodes > 1",
+        {"node": {"is": 1}},
+        {"nodes": 1},
+        {"nodes": {}},
+        {"nodes": {"equals": 1}},
+        {"any": {"nodes": {"is": 1}}},
+        {"env.": {"set": True}},
+        {"any": [{"nodes": {"is": 2}}, {"nodes": {"matches": 1}}]},
+    ],
 )
 def test_a_condition_that_is_wrong_is_an_error_and_never_false(condition):
     with pytest.raises(conditions.ConditionError):
@@ -91,7 +108,15 @@ def test_notices_follow_the_settings(hosts, planned):
 def test_balance_scheduling_excludes_prefill_decode(release, role):
     known, _checks = data.load_all()
     recipe, _checks = recipes.select("deepseek_r1_w8a8", data.resolve(known["recipes"], "deepseek_r1_w8a8"), release, "a2", "h")
-    facts = {"release": release, "role": role, "nodes": 2, "tensor_parallel_size": 4, "data_parallel_size": 4, "env": recipe.env, "flag": recipe.flags}
+    facts = {
+        "release": release,
+        "role": role,
+        "nodes": 2,
+        "tensor_parallel_size": 4,
+        "data_parallel_size": 4,
+        "env": recipe.env,
+        "flag": recipe.flags,
+    }
     _said, checks = recipes.notices(recipe, "vllm", "h", facts)
     assert [check["check"] for check in checks] == ([] if role == "serve" else ["balance_scheduling_excludes_pd"])
     assert all(check["status"] == "fail" and check["device"] == "vllm_extra_env" and check["remedy"] for check in checks)
@@ -99,7 +124,9 @@ def test_balance_scheduling_excludes_prefill_decode(release, role):
 
 def test_a_notice_that_cannot_be_read_stops_the_run(hosts, planned, bad, tmp_path):
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "x.yml").write_text("x: {base: deepseek_r1_w8a8, source: s, notices: {odd: {level: info, text: t, when: {weather: {is: 1}}}}}\n", encoding="utf-8")
+    (tmp_path / "recipes" / "x.yml").write_text(
+        "x: {base: deepseek_r1_w8a8, source: s, notices: {odd: {level: info, text: t, when: {weather: {is: 1}}}}}\n", encoding="utf-8"
+    )
     found = bad(planned(hosts(2, vllm_model="x", vllm_data_dirs=[str(tmp_path)])))
     assert [(check["check"], check["status"]) for check in found] == [("recipe_notice", "unknown")]
     assert "weather" in found[0]["observed"]

@@ -40,7 +40,10 @@ def test_releases_have_what_a_container_needs():
     for name, entry in known["releases"].items():
         assert {"kind", "vllm", "cann", "python", "torch", "torch_npu", "mooncake", "hdk"} <= set(entry), name
         for hardware, system in itertools.product(known["hardware"], ("ubuntu", "openeuler")):
-            assert entry["image_tag"][hardware][system] == {"a2": "", "a3": "-a3"}[hardware] + {"ubuntu": "", "openeuler": "-openeuler"}[system]
+            assert (
+                entry["image_tag"][hardware][system]
+                == {"a2": "", "a3": "-a3"}[hardware] + {"ubuntu": "", "openeuler": "-openeuler"}[system]
+            )
             assert isinstance(entry["start"]["ld_preload"][system], list)
         assert [path.rsplit("/", 1)[1] for path in entry["start"]["set_env"]] == ["set_env.sh", "set_env.sh"]
     # A look-up, not a rule: the name of the release is not always vLLM's.
@@ -81,7 +84,11 @@ def test_overlay(base, top, wanted):
 
 
 def test_a_chain_of_bases():
-    entries = {"a": {"source": "s", "x": {"y": 1, "z": 1}}, "b": {"base": "a", "source": "t", "x": {"z": None}}, "c": {"base": "b", "source": "u"}}
+    entries = {
+        "a": {"source": "s", "x": {"y": 1, "z": 1}},
+        "b": {"base": "a", "source": "t", "x": {"z": None}},
+        "c": {"base": "b", "source": "u"},
+    }
     assert data.resolve(entries, "c") == {"source": "u", "x": {"y": 1}}
 
 
@@ -138,3 +145,48 @@ def test_a_folder_of_a_site_that_is_wrong(tmp_path):
     _known, checks = data.load_all(["data", str(tmp_path / "nowhere"), str(tmp_path / "empty")])
     assert {check["device"] for check in checks} == {"vllm_data_dirs"}
     assert [check["observed"].split()[0] for check in checks] == ["the", "no", str(tmp_path / "empty")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("releases", "v9: {source: s}\n", "releases entry v9 with no image_tag, start"),
+        ("releases", "v9: {source: s, base: v8}\n", "releases entry v9 with 'v8', the base of v9"),
+        ("hardware", "a2: {source: s, npus: 4}\n", "hardware entry a2 with no title, npus_max, device_nodes, mounts"),
+    ],
+)
+def test_a_site_s_release_or_hardware_has_to_be_whole(site, kind, text, words):
+    _known, checks = data.load_all([site(text, kind=kind)])
+    assert [check["observed"] for check in checks] == [words]
+    assert checks[0]["device"] == "vllm_data_dirs" and checks[0]["remedy"]
+
+
+def test_a_site_s_release_from_a_base(site):
+    known, checks = data.load_all([site("v0.13.0-ours: {source: s, base: v0.13.0, cann: '8.5.1'}\n", kind="releases")])
+    assert checks == []
+    assert known["releases"]["v0.13.0-ours"]["cann"] == "8.5.1" and known["releases"]["v0.13.0-ours"]["vllm"] == "v0.13.0"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weights": {"id": None}}, "no kind and id of its weights"),
+        ({"served_model_name": None}, "no served_model_name"),
+        ({"hardware": {"a2": {"npus_needed": "many"}}}, "npus_needed"),
+        ({"hardware": {"a2": {"data_parallel_size": 0}}}, "data_parallel_size"),
+        ({"hardware": {"a2": {"expert_parallel_sizes": ["x"]}}}, "expert_parallel_sizes"),
+        ({"hardware": {"a2": 8}}, "no mapping"),
+        ({"releases": {"v0.13.0": {"env": ["A=1"]}}}, "env that are no mapping"),
+        ({"releases": {"v0.13.0": {"hardware": {"a2": {"flags": "x"}}}}}, "flags that are no mapping"),
+        ({"releases": {"v0.13.0": [1]}}, "no mapping"),
+        ({"timeouts": {"X": {"value": 1}}}, "timeouts that are no mapping of names to value and reason"),
+        ({"notices": {"x": "text"}}, "notices that are no mapping of names to when and text"),
+    ],
+)
+def test_a_recipe_that_is_not_whole_is_refused_when_it_is_selected(change, words):
+    known, _checks = data.load_all()
+    entry = data.overlay(data.resolve(known["recipes"], "deepseek_r1_w8a8"), change)
+    recipe, checks = recipes.select("x", entry, "v0.13.0", "a2", "h")
+    assert recipe is None
+    assert [(check["host"], check["device"]) for check in checks] == [("h", "vllm_model")]
+    assert words in checks[0]["observed"] and checks[0]["remedy"]

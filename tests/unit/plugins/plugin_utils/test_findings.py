@@ -10,6 +10,7 @@ import copy
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import findings
+from ansible_collections.ascend.vllm.plugins.plugin_utils.lines import check_line
 
 H, P = "a2-node0", "a2-node1"
 IMAGE = "quay.io/ascend/vllm-ascend:v0.13.0"
@@ -138,7 +139,9 @@ def test_mount_checks_are_this_hosts():
     ({"node": node(python={"requests": False, "executable": "/usr/bin/python3.9"})}, ("python_requests", "fail", "absent for /usr/bin/python3.9")),
     ({"node": node(docker={"reachable": False, "error": "no such socket"})}, ("docker_engine", "fail", "no such socket")),
     ({"node": node(docker={"reachable": True, "api_version": "1.24"})}, ("docker_engine", "fail", "API 1.24")),
+    ({"node": node(docker={"reachable": True, "api_version": "1.9"})}, ("docker_engine", "fail", "API 1.9")),
     ({"node": node(docker={"reachable": True, "api_version": None})}, ("docker_engine", "fail", "API None")),
+    ({"node": node(docker={})}, ("docker_engine", "fail", "no answer")),
     ({"artefacts": artefacts(docker_error="timed out", images={}, containers={})}, ("docker_engine", "fail", "timed out")),
     ({"npu": npu(hardware="a3")}, ("npu_hardware", "fail", "a3")),
     ({"npu": npu(hardware="unknown")}, ("npu_hardware", "unknown", "unknown")),
@@ -146,6 +149,7 @@ def test_mount_checks_are_this_hosts():
     ({"npu": npu(count=0)}, ("npu_count", "fail", "0 in npu-smi info")),
     ({"npu": {"failed": True, "msg": "dcmi module initialize failed.\nret is -8005"}}, ("npu_smi", "fail", "dcmi module initialize failed. ret is -8005")),
     ({"npu": {"failed": False, "msg": "npu-smi was not found"}}, ("npu_smi", "fail", "npu-smi was not found")),
+    ({"npu": npu(failed=True, msg="half an answer")}, ("npu_smi", "fail", "half an answer")),
     ({"npu": {}}, ("npu_smi", "fail", "no answer")),
     ({"npu": None}, ("npu_smi", "fail", "no answer")),
     ({"node": node(npus=[0, 1, 2, 4, 5, 6])}, ("npu_device_nodes", "fail", "missing: /dev/davinci3, /dev/davinci7")),
@@ -176,6 +180,47 @@ def test_one_fault_is_one_finding(change, wanted):
     assert [(check["check"], check["status"], check["observed"]) for check in found if check["status"] != "pass"] == [wanted]
 
 
+def test_the_oldest_engine_that_will_do():
+    assert bad(judge(node=node(docker={"reachable": True, "api_version": "1.25"}))) == []
+
+
+def test_an_address_on_two_interfaces_is_judged_by_the_one_that_is_used():
+    both = [{"name": name, "up": name == "eth0", "addresses": ["198.51.100.11/24"]} for name in ("bond0", "eth0", "eth1")]
+    assert bad(judge(node=node(interfaces=both))) == []
+    elsewhere = judge(node=node(interfaces=[entry for entry in both if entry["name"] != "eth0"]))
+    assert the(elsewhere, "nic_owns_address")["observed"] == "198.51.100.11 is on bond0, eth1"
+
+
+def test_what_a_person_reads_of_a_broken_node():
+    missing = {"present": False, "registry": {"exists": None, "error": "https://quay.io: timed out"}}
+    found = judge(
+        node=node(python={"requests": False, "executable": "/usr/bin/python3"}, docker={"reachable": True, "api_version": "1.18"}, npus=list(range(7)),
+                  interfaces=[{"name": "eth1", "up": True, "addresses": ["198.51.100.11/24"]}], listening=[listener(60001, 9, "old")]),
+        npu=npu(health="Alarm", count=7, hardware="a3"),
+        artefacts=artefacts(docker_error="/var/run/docker.sock: timed out", images={IMAGE: missing},
+                            weights=[{"dir": DIR, "complete": False, "differences": ["a"], "hub": {"error": "HTTP 404"}}]))
+    assert [check_line(check) for check in found] == [
+        "[fail] a2-node0: python_requests: found absent for /usr/bin/python3, wanted the Python module requests (community.docker needs it). "
+        "Remedy: apt-get install python3-requests, or dnf install python3-requests",
+        "[fail] a2-node0: docker_engine: found API 1.18, wanted API 1.25 or newer. Remedy: install Docker and start it: systemctl enable --now docker",
+        "[fail] a2-node0: npu_hardware: found a3, wanted a2. Remedy: set vllm_hardware of this host to what it is, or take the host out of the group",
+        "[fail] a2-node0: npu_count: found 7 in npu-smi info, wanted 8. "
+        "Remedy: look for a dropped card: lspci -d 19e5: and dmesg; or correct vllm_npus of this host",
+        "[fail] a2-node0: npu_device_nodes: found missing: /dev/davinci7, wanted /dev/davinci0 to /dev/davinci7. "
+        "Remedy: reload the driver; a device node is missing",
+        "[fail] a2-node0 npu6: npu_health: found Alarm, wanted OK. Remedy: npu-smi info -t health -i 6 on this node names the error codes",
+        "[fail] a2-node0 vllm_nic_name: nic_owns_address: found 198.51.100.11 is on eth1, wanted 198.51.100.11 on eth0. "
+        "Remedy: set vllm_nic_name of a2-node0 to the interface that has 198.51.100.11, or vllm_local_ip to an address of eth0",
+        "[fail] a2-node0 HCCL_IF_BASE_PORT: port_free: found old (pid 9) listens on it, wanted port 60001 free. "
+        "Remedy: stop that process, or set HCCL_IF_BASE_PORT of vllm_extra_env to another port",
+        "[fail] a2-node0: docker_engine: found /var/run/docker.sock: timed out, wanted answers on its socket. Remedy: systemctl status docker",
+        f"[fail] a2-node0 {IMAGE}: image_exists: found https://quay.io: timed out, wanted a registry that has {IMAGE}. "
+        "Remedy: check vllm_image_registries, the proxy and the insecure registries of this node's Docker engine",
+        f"[fail] a2-node0 {DIR}: model_exists: found HTTP 404, wanted the model on the hub. "
+        "Remedy: check id, revision and endpoint in vllm_weights_source, and that this node reaches the hub",
+    ]
+
+
 def test_the_device_of_a_sick_npu_is_its_physical_id_where_that_is_known():
     answer = npu()
     answer["npus"][2].update(health="Alarm", phy_id=5)
@@ -193,6 +238,11 @@ def test_an_engine_that_is_down_is_said_once_and_hides_nothing_else():
                   artefacts=artefacts(docker_error="refused", images={}, containers={}, weights=[
                       {"dir": DIR, "complete": False, "differences": ["x"], "hub": {"exists": False, "error": "HTTP 404"}}]))
     assert bad(found) == [("docker_engine", "fail"), ("model_exists", "fail")]
+
+
+def test_weights_that_come_from_no_hub_are_put_there_by_hand():
+    check = the(judge(artefacts=artefacts(weights=[{"dir": DIR, "complete": False, "differences": ["config.json is missing"], "hub": None}])), "model_exists")
+    assert (check["observed"], check["expected"]) == ("config.json is missing", "the whole model in its directory") and "put the missing" in check["remedy"]
 
 
 def test_what_can_be_fetched_passes():
@@ -443,6 +493,12 @@ def test_a_host_whose_npu_network_was_not_looked_at_is_unknown():
     assert [(check["host"], check["check"], check["status"]) for check in found] == [(P, "hccn_verify", "unknown")]
 
 
+def test_a_host_that_answered_with_faults_still_needs_its_npu_network_looked_at():
+    half = values(P, results=[fault(P), findings.finding(P, "node_answers", "pass", "x", "y")])
+    del half["hccn_verify_results"]
+    assert [check["check"] for check in findings.all_findings([H, P], {H: values(H), P: half})] == ["nic_up", "node_answers", "hccn_verify"]
+
+
 def test_an_unequal_tls_switch_is_named_by_host_and_npu():
     found = findings.all_findings([H, P], {H: values(H), P: values(P, tls=(0, 1))})
     assert bad(found) == [("hccn_tls", "fail")]
@@ -497,6 +553,7 @@ def test_images():
     assert [(check["host"], check["observed"], check["expected"]) for check in found] == [(P, "amd64", f"arm64, as on {H}")]
     found = findings.image_findings([H, P], {H: image(), P: image([], None)}, IMAGE)
     assert [check["observed"] for check in found] == ["None", "0 layers, last none"]
+    assert bad(found) == [("image_equal", "fail")] * 2
 
 
 def test_a_shared_directory_is_seen_by_all():
@@ -515,8 +572,10 @@ def test_weights_are_whole_and_the_same_on_all():
     assert findings.weights_findings([H, P], {H: weights(), P: weights()}, group) == []
     found = findings.weights_findings([H, P], {H: weights(), P: weights(fingerprint="g", files=4)}, group)
     assert [(check["host"], check["check"], check["observed"]) for check in found] == [(P, "weights_equal", "4 files, 105 bytes")]
+    assert bad(found) == [("weights_equal", "fail")]
     found = findings.weights_findings([H, P], {H: weights(), P: weights(False, differences=list("abcdefg"))}, group)
     assert [(check["host"], check["check"], check["observed"]) for check in found] == [(P, "weights_complete", "a; b; c; d; e")]
+    assert bad(found) == [("weights_complete", "fail")]
 
 
 @pytest.mark.parametrize("env, wanted", [

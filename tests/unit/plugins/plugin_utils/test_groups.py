@@ -16,7 +16,14 @@ def four(hosts, *entries, **variables):
 
 
 def test_two_replicas_side_by_side(hosts, planned, bad):
-    result = planned(*four(hosts, {"name": "one", "hosts_from": "east"}, {"name": "two", "hosts_from": "west", "port": "8100", "served_model_name": "r1"}, vllm_port=8000))
+    result = planned(
+        *four(
+            hosts,
+            {"name": "one", "hosts_from": "east"},
+            {"name": "two", "hosts_from": "west", "port": "8100", "served_model_name": "r1"},
+            vllm_port=8000,
+        )
+    )
     assert bad(result) == []
     groups = result["plan"]["groups"]
     assert [(name, group["head"], group["api"]["port"], group["served_model_name"]) for name, group in groups.items()] == [
@@ -75,7 +82,16 @@ def test_an_entry_wins_and_its_mappings_are_merged(hosts, planned, bad):
             vllm_model="unknown",
             vllm_extra_env={"A": "host", "B": "host"},
             vllm_extra_args={"seed": 1, "max-num-seqs": 8},
-            vllm_groups=[{"name": "g", "model": "deepseek_r1_w8a8", "extra_env": {"A": "entry"}, "extra_args": {"seed": 2}, "shm_size": "2g", "image": "r/x:1"}],
+            vllm_groups=[
+                {
+                    "name": "g",
+                    "model": "deepseek_r1_w8a8",
+                    "extra_env": {"A": "entry"},
+                    "extra_args": {"seed": 2},
+                    "shm_size": "2g",
+                    "image": "r/x:1",
+                }
+            ],
         )
     )
     assert bad(result) == []

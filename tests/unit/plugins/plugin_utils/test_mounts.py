@@ -66,7 +66,9 @@ def test_a_path_that_was_not_looked_at_is_unknown(unit):
     paths = paths_of(unit)
     del paths["/etc/hccn.conf"]
     result = mounts.choose(unit, paths, "h")
-    assert [(check["device"], check["status"]) for check in result["checks"] if check["status"] != "pass"] == [("/etc/hccn.conf", "unknown")]
+    assert [(check["device"], check["status"]) for check in result["checks"] if check["status"] != "pass"] == [
+        ("/etc/hccn.conf", "unknown")
+    ]
 
 
 def test_a_final_slash_does_not_matter(unit):

@@ -57,7 +57,13 @@ def test_settled(values, answer, wanted):
         ({}, {}, "network_address", "vllm_network", "nothing stated; the host has lo 127.0.0.1; eth0 10.0.0.5"),
         ({"local_ip": "198.51.100.99"}, {}, "nic_owns_address", "vllm_local_ip", "eth0 10.0.0.5"),
         ({"local_ip": "198.51.100.11", "nic_name": "eth0"}, {}, "nic_owns_address", "vllm_nic_name", "198.51.100.11 on enp67s0f0-1"),
-        ({"local_ip": "198.51.100.11", "nic_name": "eth1"}, {}, "nic_owns_address", "vllm_nic_name", "the interfaces lo, eth0, enp67s0f0-1"),
+        (
+            {"local_ip": "198.51.100.11", "nic_name": "eth1"},
+            {},
+            "nic_owns_address",
+            "vllm_nic_name",
+            "the interfaces lo, eth0, enp67s0f0-1",
+        ),
         ({"nic_name": "enp67s0f0-1"}, {}, "network_address", "vllm_nic_name", "198.51.100.11 on enp67s0f0-1 and 203.0.113.11"),
         ({"nic_name": "eth9"}, {}, "network_address", "vllm_nic_name", "lo 127.0.0.1"),
         ({"network": "192.0.2.0/24"}, {}, "nic_up", "enp67s0f1", "enp67s0f1 is down"),
@@ -108,7 +114,10 @@ def node(name, address):
 
 def test_duplicates_name_both_hosts():
     checks = nodes.duplicates([node("a", "192.0.2.1"), node("b", "192.0.2.2"), node("c", "192.0.2.1"), node("d", "192.0.2.1")])
-    assert [(check["host"], check["observed"]) for check in checks] == [("c", "192.0.2.1, which a has too"), ("d", "192.0.2.1, which a has too")]
+    assert [(check["host"], check["observed"]) for check in checks] == [
+        ("c", "192.0.2.1, which a has too"),
+        ("d", "192.0.2.1, which a has too"),
+    ]
 
 
 def test_loopback_only_alone():

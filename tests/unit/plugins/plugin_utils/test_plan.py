@@ -26,7 +26,22 @@ def test_shape_of_the_pair(hosts, planned, bad):
     made = result["plan"]
     assert made["schema"] == 1
     group = made["groups"]["vllm"]
-    assert {key: group[key] for key in ("role", "head", "hosts", "data_parallel_size", "tensor_parallel_size", "model", "release", "hardware", "served_model_name", "rpc_port", "ready_timeout_s")} == {
+    assert {
+        key: group[key]
+        for key in (
+            "role",
+            "head",
+            "hosts",
+            "data_parallel_size",
+            "tensor_parallel_size",
+            "model",
+            "release",
+            "hardware",
+            "served_model_name",
+            "rpc_port",
+            "ready_timeout_s",
+        )
+    } == {
         "role": "serve",
         "head": "a2-node0",
         "hosts": ["a2-node0", "a2-node1"],
@@ -49,9 +64,21 @@ def test_shape_of_the_pair(hosts, planned, bad):
         "dir": "/mnt/weights/DeepSeek-R1-W8A8",
     }
     for index, (host, entry) in enumerate(made["hosts"].items()):
-        assert (entry["local_ip"], entry["nic_name"], entry["hardware"], entry["npus_expected"]) == (f"198.51.100.{11 + index}", "eth0", "a2", 8)
+        assert (entry["local_ip"], entry["nic_name"], entry["hardware"], entry["npus_expected"]) == (
+            f"198.51.100.{11 + index}",
+            "eth0",
+            "a2",
+            8,
+        )
         (unit,) = entry["units"]
-        assert (unit["group"], unit["rank"], unit["ranks"], unit["head"], unit["headless"], unit["port"]) == ("vllm", 2 * index, 2, index == 0, index == 1, 8000)
+        assert (unit["group"], unit["rank"], unit["ranks"], unit["head"], unit["headless"], unit["port"]) == (
+            "vllm",
+            2 * index,
+            2,
+            index == 0,
+            index == 1,
+            8000,
+        )
         assert unit["name"] == f"vllm-rank{2 * index}", host
         assert unit["no_proxy"] == ["198.51.100.11", "198.51.100.12", "localhost", "127.0.0.1"]
         assert unit["start"]["set_env"] == ["/usr/local/Ascend/ascend-toolkit/set_env.sh", "/usr/local/Ascend/nnal/atb/set_env.sh"]
@@ -76,7 +103,11 @@ def test_image(hosts, planned, hardware, variables, image):
     assert result["plan"]["groups"]["vllm"]["image"] == image
     unit = next(iter(result["plan"]["hosts"].values()))["units"][0]
     assert unit["image"] == image
-    wanted = "/usr/lib64/libjemalloc.so.2" if variables.get("vllm_image_os") == "openeuler" else "/usr/lib/$(uname -m)-linux-gnu/libjemalloc.so.2"
+    wanted = (
+        "/usr/lib64/libjemalloc.so.2"
+        if variables.get("vllm_image_os") == "openeuler"
+        else "/usr/lib/$(uname -m)-linux-gnu/libjemalloc.so.2"
+    )
     assert unit["start"]["ld_preload"] == [wanted]
 
 
@@ -96,7 +127,13 @@ def test_settings_reach_the_plan(hosts, planned):
         )
     )
     group, unit = result["plan"]["groups"]["vllm"], result["plan"]["hosts"]["a2-node1"]["units"][0]
-    assert group["weights"] == {"kind": "modelscope", "id": "me/other", "revision": "master", "endpoint": "http://hub:8090", "dir": "/data/w"}
+    assert group["weights"] == {
+        "kind": "modelscope",
+        "id": "me/other",
+        "revision": "master",
+        "endpoint": "http://hub:8090",
+        "dir": "/data/w",
+    }
     assert "/data/w:/data/w:ro" in unit["mounts"] and unit["argv"][2] == "/data/w"
     assert (unit["port"], group["api"]["port"], group["rpc_port"], unit["shm_size"]) == (9000, 9000, 9001, "16g")
     assert unit["argv"][unit["argv"].index("--served-model-name") + 1] == group["served_model_name"] == "r1"
@@ -117,9 +154,22 @@ def test_a_head_that_only_answers_http(hosts, planned, bad):
     result = planned(trio)
     assert bad(result) == []
     head, second = (result["plan"]["hosts"][f"a2-node{index}"]["units"][0] for index in (0, 1))
-    assert (head["name"], head["ranks"], head["npus"], head["devices"]) == ("vllm-api", 0, [], ["/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"])
+    assert (head["name"], head["ranks"], head["npus"], head["devices"]) == (
+        "vllm-api",
+        0,
+        [],
+        ["/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"],
+    )
     assert head["argv"][head["argv"].index("--data-parallel-size-local") + 1] == "0"
     assert second["name"] == "vllm-rank0" and second["argv"][second["argv"].index("--data-parallel-start-rank") + 1] == "0"
+
+
+def test_a_single_host_has_no_rpc_port_that_could_be_in_the_way(hosts, planned, bad):
+    result = planned(hosts(1, "a3", vllm_port=13389))
+    assert bad(result) == []
+    assert not [
+        word for word in result["plan"]["hosts"]["a3-node0"]["units"][0]["argv"] if "rpc" in word or "local" in word or "address" in word
+    ]
 
 
 def test_hosts_of_different_size_use_all_of_their_npus(hosts, planned, bad):
@@ -169,7 +219,15 @@ def test_planning_leaves_its_input_as_it_was(hosts):
     assert json.dumps(asked) == before
 
 
-VALUES = st.one_of(st.none(), st.booleans(), st.integers(-2, 70000), st.text(max_size=6), st.sampled_from(["8", "a2", "198.51.100.11", "0,1"]), st.lists(st.integers(0, 9), max_size=3), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2))
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 70000),
+    st.text(max_size=6),
+    st.sampled_from(["8", "a2", "198.51.100.11", "0,1"]),
+    st.lists(st.integers(0, 9), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -214,7 +272,9 @@ def lines_run(work):
 @pytest.mark.parametrize("which", ["ranks", "plan"])
 def test_cost_and_size_grow_with_the_hosts_and_not_faster(hosts, tmp_path, which):
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "any.yml").write_text("any_size: {base: deepseek_r1_w8a8, source: s, hardware: {a2: {expert_parallel_sizes: null}}}\n", encoding="utf-8")
+    (tmp_path / "recipes" / "any.yml").write_text(
+        "any_size: {base: deepseek_r1_w8a8, source: s, hardware: {a2: {expert_parallel_sizes: null}}}\n", encoding="utf-8"
+    )
     inputs.options()
 
     def work(count):
@@ -243,5 +303,10 @@ def test_shipped_inventories_plan_without_asking_anybody(planned, bad, name, cou
     result = planned(hostvars)
     assert bad(result) == [] and result["checks"] == []
     group = result["plan"]["groups"]["vllm"]
-    assert (len(group["hosts"]), group["data_parallel_size"], group["tensor_parallel_size"], group["head"]) == (count, dp, 4, next(iter(listed)))
+    assert (len(group["hosts"]), group["data_parallel_size"], group["tensor_parallel_size"], group["head"]) == (
+        count,
+        dp,
+        4,
+        next(iter(listed)),
+    )
     assert all(values["ansible_host"] == values["vllm_local_ip"] for values in listed.values())

@@ -55,6 +55,8 @@ def test_shares(counts, tp, dp, shares, blocks):
         ((8, 8), 4, 4, {0: 4}, "rank_shares", "h1", "vllm_data_parallel_size", "0 rank(s) over 1"),
         ((8, 8), 4, 4, {0: 1, 1: 2}, "rank_shares", "h1", "vllm_data_parallel_size_local", "together 3"),
         ((8, 8), 4, 8, {}, "ranks_fit_npus", "h0", "vllm_data_parallel_size", "16 NPUs wanted, 8 there"),
+        ((8, 8), 1, 18, {}, "ranks_fit_npus", "h0", "vllm_data_parallel_size", "9 NPUs wanted, 8 there"),
+        ((7,), 4, None, {0: 2}, "ranks_fit_npus", "h0", "vllm_data_parallel_size_local", "8 NPUs wanted, 7 there"),
         ((8, 8), 4, None, {1: 3}, "ranks_fit_npus", "h1", "vllm_data_parallel_size_local", "12 NPUs wanted, 8 there"),
         ((8, 8), 4, 2, {1: 0, 0: 2}, "rank_shares", "h1", "vllm_data_parallel_size_local", "0 ranks"),
         ((8,), 4, None, {0: 0}, "rank_shares", "h0", "vllm_data_parallel_size_local", "0 ranks"),

@@ -48,7 +48,11 @@ NODE0_FLAGS = {
 NODE1_FLAGS = {**NODE0_FLAGS, "--headless": None, "--data-parallel-start-rank": "2"}
 #: What the plan adds to the environment, with a reason.
 ADDED = {"VLLM_HOST_IP", "VLLM_ENGINE_READY_TIMEOUT_S", "HCCL_CONNECT_TIMEOUT"}
-CASES = {"a3": ("a3", 1, 0, COMMON_ENV, A3_FLAGS), "a2 node 0": ("a2", 2, 0, A2_ENV, NODE0_FLAGS), "a2 node 1": ("a2", 2, 1, A2_ENV, NODE1_FLAGS)}
+CASES = {
+    "a3": ("a3", 1, 0, COMMON_ENV, A3_FLAGS),
+    "a2 node 0": ("a2", 2, 0, A2_ENV, NODE0_FLAGS),
+    "a2 node 1": ("a2", 2, 1, A2_ENV, NODE1_FLAGS),
+}
 
 
 def as_flags(arguments):
@@ -137,7 +141,10 @@ def test_the_tutorial_itself_says_the_same():
     assert set(scripts) == set(CASES)
     for case, (env, flags) in scripts.items():
         _hardware, _count, _index, wanted_env, wanted_flags = CASES[case]
-        network = {"HCCL_IF_IP": "$local_ip", **dict.fromkeys(("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME"), "$nic_name")}
+        network = {
+            "HCCL_IF_IP": "$local_ip",
+            **dict.fromkeys(("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME"), "$nic_name"),
+        }
         assert env == {**wanted_env, **network}, case
         assert flags == at(wanted_flags, "$local_ip" if case == "a2 node 0" else "$node0_ip"), case
 
