@@ -85,7 +85,8 @@ def file_entry(file: RepoFile) -> dict:
 
 
 def folder_entry(path: str) -> dict:
-    return {"Name": path.rsplit("/", 1)[-1], "Path": path, "Type": "tree", "Size": 0, "Sha256": "", "Revision": REVISION, "IsLFS": False, "Mode": "16384", "CommittedDate": 0}
+    return {"Name": path.rsplit("/", 1)[-1], "Path": path, "Type": "tree", "Size": 0, "Sha256": "", "Revision": REVISION,
+            "IsLFS": False, "Mode": "16384", "CommittedDate": 0}
 
 
 def listing(files: dict[str, RepoFile], recursive: bool, root: str = "") -> list[dict]:
@@ -189,7 +190,9 @@ class Handler(BaseHTTPRequestHandler):
             raise NotFoundError(f"model {model} does not exist")
         rest = match["rest"] or ""
         if rest == "":
-            return self._data({"Id": 1, "Path": model.split("/")[0], "Name": model.split("/")[1], "Revision": REVISION, "StorageSize": sum(f.size for f in files.values())})
+            owner, name = model.split("/")
+            size = sum(f.size for f in files.values())
+            return self._data({"Id": 1, "Path": owner, "Name": name, "Revision": REVISION, "StorageSize": size})
         if rest == "/revisions":
             return self._data({"RevisionMap": {"Branches": [{"Revision": REVISION}], "Tags": []}})
         revision = query.get("Revision") or REVISION

@@ -68,7 +68,7 @@ def _add_variable_size_collectives():
         sizes = sizes or [input_.shape[0]] * self.world_size
         padded = input_.new_zeros((max(sizes), *input_.shape[1:]))
         padded[: input_.shape[0]] = input_
-        gathered = [torch.empty_like(padded) for _ in range(self.world_size)]
+        gathered = [torch.empty_like(padded) for dummy in range(self.world_size)]
         dist.all_gather(gathered, padded, group=self.device_group)
         return torch.cat([part[:size] for part, size in zip(gathered, sizes)], dim=0)
 

@@ -24,7 +24,9 @@ State is under $ASCEND_VLLM_LAB_DIR (default /var/lib/ascend-vllm-lab): cache/ s
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="lab", description="Emulated Ascend nodes on this machine.", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser(
+        prog="lab", description="Emulated Ascend nodes on this machine.", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", help="bring a lab up, or keep the one of this shape that is up")
@@ -145,7 +147,7 @@ def _fault(options: argparse.Namespace) -> int:
     engine, node = _node(options.node)
     if options.verb == "set" and not options.words:
         raise LabError("fault: which one?")
-    return _docker(engine, "exec", node.name, nodes.FAULT_COMMAND, options.verb, *options.words)
+    return _docker(engine, "exec", node.name, *nodes.FAULT_COMMAND, options.verb, *options.words)
 
 
 def _faults(_options: argparse.Namespace) -> int:
@@ -153,7 +155,7 @@ def _faults(_options: argparse.Namespace) -> int:
     worst = 0
     for node in there.lab.nodes:
         print(f"{node.name}:")
-        worst = max(worst, _docker(there.engine, "exec", node.name, nodes.FAULT_COMMAND, "list"))
+        worst = max(worst, _docker(there.engine, "exec", node.name, *nodes.FAULT_COMMAND, "list"))
     return worst
 
 

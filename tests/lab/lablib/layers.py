@@ -79,7 +79,7 @@ def image_config(layers: list[Layer], config: dict) -> bytes:
         "created": "1970-01-01T00:00:00Z",
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "ascend.vllm lab"} for _ in layers],
+        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "ascend.vllm lab"} for dummy in layers],
     }
     return json.dumps(blob, sort_keys=True).encode()
 

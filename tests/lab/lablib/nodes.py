@@ -18,7 +18,7 @@ from lablib.places import RUN, emulator_dir
 from lablib.say import LabError, say
 
 WEIGHTS = RUN / "weights"
-FAULT_COMMAND = "/opt/ascend-lab/emulator/ascend-lab-fault"
+FAULT_COMMAND = ("/usr/bin/python3", "/opt/ascend-lab/emulator/ascend-lab-fault")
 
 # Instead of --privileged, which fails where CAP_SYS_RESOURCE is out of reach (inside many virtual machines and containers).
 _PRIVILEGES = [
@@ -106,7 +106,10 @@ def wait(engine: Engine, lab: shape.Shape, timeout_s: float = 90.0) -> None:
         time.sleep(0.2)
 
 
-_HEALTH = "systemctl is-system-running; systemctl --failed --plain --no-legend | cut -d' ' -f1 | tr '\\n' ' '; echo; docker version --format '{{.Server.Version}}' 2>&1"
+_HEALTH = (
+    "systemctl is-system-running; systemctl --failed --plain --no-legend | cut -d' ' -f1 | tr '\\n' ' '; echo; "
+    "docker version --format '{{.Server.Version}}' 2>&1"
+)
 
 
 def fault(engine: Engine, node: shape.Node) -> str | None:

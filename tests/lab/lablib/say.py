@@ -58,7 +58,7 @@ def run_logged(command: list[str], log: Path, env: dict[str, str] | None = None)
         out.write(f"+ {' '.join(command)}\n".encode())
         out.flush()
         code = subprocess.run(
-            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}
+            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, check=False
         ).returncode
     if code:
         tail = log.read_text(errors="replace").splitlines()[-15:]

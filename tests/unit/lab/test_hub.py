@@ -97,7 +97,8 @@ def test_sends_a_whole_file(served):
 
 @pytest.mark.parametrize(
     ("header", "first", "last"),
-    [("bytes=0-0", 0, 0), ("bytes=100-199", 100, 199), ("bytes=2500-", 2500, 2559), ("bytes=-10", 2550, 2559), ("bytes=2000-9999", 2000, 2559), ("bytes=-9999", 0, 2559)],
+    [("bytes=0-0", 0, 0), ("bytes=100-199", 100, 199), ("bytes=2500-", 2500, 2559), ("bytes=-10", 2550, 2559),
+     ("bytes=2000-9999", 2000, 2559), ("bytes=-9999", 0, 2559)],
 )
 def test_answers_a_range_with_206(served, header, first, last):
     answer, body = ask(served[0], f"{PREFIX}/repo?FilePath=weights.safetensors", headers={"Range": header})

@@ -77,8 +77,8 @@ def checked(entry, stored, given):
     """Given parameters with defaults filled in; unknown or missing ones are refused."""
     unknown = sorted(set(given) - set(entry.parameters))
     if unknown:
-        raise FaultError("%s takes %s, not %s" % (entry.name, ", ".join(sorted(entry.parameters)) or "no parameters",
-                                                 ", ".join(unknown)))
+        takes = ", ".join(sorted(entry.parameters)) or "no parameters"
+        raise FaultError("%s takes %s, not %s" % (entry.name, takes, ", ".join(unknown)))
     if stored["generation"] not in entry.generations:
         raise FaultError("%s is a fault of %s nodes; this node is %s" % (
             entry.name, " and ".join(entry.generations), stored["generation"]))

@@ -65,10 +65,10 @@ def artefacts(**more):
                  "containers": {"vllm-rank0": {"exists": False, "running": False, "pids": []}}, "docker_error": None}, **more)
 
 
-def judge(plan=None, where=PAIR, **answers):
+def judge(plan=None, where=None, **answers):
     """Judge the head; answers override those of a sound node."""
     given = dict({"node": node(), "npu": npu(), "artefacts": artefacts(), "mounts": []}, **answers)
-    found = findings.driver_findings(H, plan or host_plan(), where, **given)
+    found = findings.driver_findings(H, plan or host_plan(), where or PAIR, **given)
     for check in found:
         assert set(check) == KEYS and check["host"] == H and check["observed"] and check["expected"]
         assert check["status"] in ("pass", "warn", "fail", "unknown") and bool(check["remedy"]) == (check["status"] != "pass")
@@ -317,10 +317,10 @@ def port(number, **more):
     return dict({"phy_id": number, "ip": f"203.0.113.{number}", "link": "UP", "net_health": "Success", "tls": 0, "vnic": None, "errors": {}}, **more)
 
 
-def hccn(where=PAIR, plan=None, mesh=None, devices=None, **more):
+def hccn(where=None, plan=None, mesh=None, devices=None, **more):
     """Judge a head of 2 NPUs of which the second answers this."""
     plan = plan or host_plan(npus=range(2))
-    found = findings.hccn_findings(H, plan, where, {"devices": [port(0), port(1, **more)] if devices is None else devices}, mesh)
+    found = findings.hccn_findings(H, plan, where or PAIR, {"devices": [port(0), port(1, **more)] if devices is None else devices}, mesh)
     for check in found:
         assert set(check) == KEYS and check["host"] == H and check["observed"] and bool(check["remedy"]) == (check["status"] != "pass")
     return found

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Stands where CANN's own script stands. It sets what a start script's test can look for, and like the real one it reads
 # variables that may be unset: a caller with `set -u` dies here, as it would on a real node.
 export ASCEND_TOOLKIT_HOME=/usr/local/Ascend/ascend-toolkit/latest

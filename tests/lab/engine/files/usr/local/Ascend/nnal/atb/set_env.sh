@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Stands where the script of NNAL's ATB stands; see ascend-toolkit/set_env.sh beside it.
 export ATB_HOME_PATH=/usr/local/Ascend/nnal/atb/latest/atb/cxx_abi_1
 export LD_LIBRARY_PATH=${ATB_HOME_PATH}/lib:${ATB_HOME_PATH}/examples:$LD_LIBRARY_PATH
