@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.error
 import urllib.request
 
 import pytest
@@ -21,10 +22,11 @@ def inspect(node, name):
     return json.loads(node.check_output("docker inspect %s", name))[0]
 
 
-def ask(path, body=None):
+def ask(path, body=None, headers=None):
     """Ask the API from the controller, past any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(API + path, data=json.dumps(body).encode() if body else None, headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(API + path, data=json.dumps(body).encode() if body else None, headers=headers)
     with opener.open(request, timeout=120) as answer:
         text = answer.read().decode()
     return json.loads(text) if text.startswith("{") else text
@@ -153,12 +155,23 @@ def test_a_wrong_flag_ends_the_wait_names_the_node_and_stops_the_group_and_site_
     assert ask("/v1/completions", {"model": "deepseek_r1", "prompt": "The future of AI is", "max_tokens": 2})["choices"]
 
 
-def test_a_group_with_a_dead_member_is_started_as_a_whole(playbook, nodes):
-    """One node's container is killed: site.yml restarts both, and a completion comes back."""
+def test_a_group_with_a_dead_member_is_started_as_a_whole_now_with_a_key(playbook, nodes, tmp_path):
+    """One node's container is killed: site.yml restarts both. The API key given meanwhile is asked for, and shown nowhere."""
+    key = "lab-key-7f3a"
+    (tmp_path / "key").write_text(key + "\n")
     started = {name: inspect(nodes[name], f"vllm-rank{rank}")["State"]["StartedAt"] for rank, name in enumerate(NODES)}
     nodes["a2-node1"].check_output("docker kill vllm-rank1")
-    run = playbook()
+    run = playbook("site.yml", "--diff", "-vv", "-e", f"vllm_api_key_file={tmp_path / 'key'}")
     assert run.rc == 0, run.out[-4000:]
+    assert key not in run.out
     for rank, name in enumerate(NODES):
-        assert inspect(nodes[name], f"vllm-rank{rank}")["State"]["StartedAt"] != started[name]
-    assert ask("/v1/completions", {"model": "deepseek_r1", "prompt": "The future of AI is", "max_tokens": 2})["choices"]
+        container = inspect(nodes[name], f"vllm-rank{rank}")
+        assert container["State"]["StartedAt"] != started[name]
+        assert key not in json.dumps(container)
+        assert key not in nodes[name].check_output("docker logs %s 2>&1", container["Name"].lstrip("/"))
+        secret = nodes[name].file(f"/etc/ascend-vllm/vllm-rank{rank}/api_key")
+        assert (secret.mode, secret.user) == (0o600, "root")
+    body = {"model": "deepseek_r1", "prompt": "The future of AI is", "max_tokens": 2}
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        ask("/v1/completions", body)
+    assert ask("/v1/completions", body, {"Authorization": f"Bearer {key}"})["choices"]

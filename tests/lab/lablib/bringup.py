@@ -207,7 +207,9 @@ def tear_down(quiet: bool = False) -> None:
         containers = engine.labelled("container")
         if containers:
             say(f"removing {', '.join(sorted(containers))}")
+            ids = [(engine.inspect(name) or {}).get("Id", name) for name in containers]
             engine.call("rm", "--force", "--volumes", *containers, check=False)
+            host.remove_cgroups(ids)
         network.remove(engine)
     elif not quiet:
         say("no engine of a lab answers")

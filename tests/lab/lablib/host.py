@@ -233,3 +233,17 @@ def unmount_below(root: Path) -> None:
     mounts = [line.split()[1].encode().decode("unicode_escape") for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{root}/")), key=len, reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=False)
+
+
+def remove_cgroups(container_ids: list[str], root: Path = Path("/sys/fs/cgroup")) -> None:
+    """Removes the empty control groups that the systemd of a removed node leaves behind: the engine removes only those it made itself."""
+    for container in container_ids:
+        for pattern in (f"docker/{container}", f"*/docker/{container}", f"system.slice/docker-{container}.scope"):
+            for top in root.glob(pattern):
+                below = sorted((path for path in top.rglob("*") if path.is_dir()), key=lambda path: len(path.parts), reverse=True)
+                for group in [*below, top]:
+                    try:
+                        group.rmdir()
+                    except OSError:
+                        # Still in use, so not a leftover: it stays, and so do its parents.
+                        break

@@ -497,6 +497,15 @@ def test_only_a_process_that_is_really_our_engine_counts(tmp_path, monkeypatch):
     assert host.own_engine_pid() is None
 
 
+def test_only_the_empty_control_groups_of_our_containers_go(tmp_path):
+    for name in ("docker/ours/init.scope", "memory/docker/ours/system.slice/a.service", "docker/theirs/init.scope", "docker/busy/init.scope"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "docker/busy/init.scope/cgroup.procs").write_text("1")
+    host.remove_cgroups(["ours", "busy", "absent"], tmp_path)
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_dir())
+    assert left == ["docker", "docker/busy", "docker/busy/init.scope", "docker/theirs", "docker/theirs/init.scope", "memory", "memory/docker"]
+
+
 def test_a_failing_command_is_named_with_its_log(tmp_path, capsys):
     with pytest.raises(LabError, match=f"`sh` ended with exit status 3; its whole output is in {tmp_path}/a.log"):
         run_logged(["sh", "-c", "echo last words; exit 3"], tmp_path / "a.log")

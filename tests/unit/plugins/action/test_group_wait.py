@@ -171,6 +171,14 @@ def test_only_the_head_shows_progress_of_all_nodes(tmp_path):
     assert lines[-1].endswith("a2-node0: answers | a2-node1: loading weights, shard 1 of 2")
 
 
+def test_what_is_wrong_with_the_api_or_the_container_reaches_the_person(tmp_path):
+    refused = dict(running("x"), health=200, error="/health says 200, but /v1/completions answered HTTP 404")
+    killed = dict(EXITED, error="killed by the kernel: out of memory")
+    answer = watch(H, tmp_path, [refused, killed], hosts=[H])
+    assert [line.partition("] ")[2] for line in answer["lines"]] == ["a2-node0: " + refused["error"], "a2-node0: exited (killed by the kernel: out of memory)"]
+    assert answer["result"]["msg"].startswith("the container on a2-node0 exited with status 1 (killed by the kernel: out of memory). Its last lines:")
+
+
 def test_a_line_is_shown_when_it_changes_and_when_it_has_not_for_long(tmp_path):
     # Two looks at the clock a slice, so ten seconds pass in each.
     script = [running("one")] * 10 + [running("two"), READY]
@@ -208,6 +216,8 @@ def test_too_few_forks_are_refused_before_anything_is_asked(tmp_path):
     assert answer["result"] == {"failed": True, "msg": "forks is 2, but 3 nodes have to be watched at once. Remedy: --forks 3"}
     assert answer["probes"] == [] and list(tmp_path.iterdir()) == []
     assert watch(H, tmp_path, [READY], hosts=[H], forks=1)["result"]["outcome"] == "ready"
+    # Nothing is said of forks: nobody can be refused.
+    assert watch(H, tmp_path, [READY], hosts=[H], forks=None)["result"]["outcome"] == "ready"
 
 
 @pytest.mark.parametrize("wrong", [{"limit_s": "soon"}, {"model": None}, {"slize_s": 1}])
@@ -227,7 +237,7 @@ def test_the_documentation_states_the_arguments_that_are_taken(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             watch(H, tmp_path, [READY])
     spec = validate.call_args.kwargs["argument_spec"]
-    assert set(spec) == set(options)
+    assert set(spec) == set(options) and spec["api_key"]["no_log"] is True and spec["hosts"]["elements"] == options["hosts"]["elements"]
     for name, option in options.items():
         taken = {"type": spec[name]["type"], "required": spec[name].get("required", False), "default": spec[name].get("default")}
         assert taken == {"type": option["type"], "required": option.get("required", False), "default": option.get("default")}, name
