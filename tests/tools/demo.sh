@@ -29,7 +29,8 @@ How to look further:
   what was planned       cd inventories && ../.venv/bin/ansible-playbook ascend.vllm.plan -i a2_pair -e @$vars
   log in to a node       ssh -F $ssh_config a2-node0
   the engine's log       ssh -F $ssh_config a2-node0 sudo docker logs -f vllm-rank0
-  the state of the NPUs  ssh -F $ssh_config a2-node0 sudo npu-smi info
+  the state of the NPUs  ssh -F $ssh_config a2-node0 sudo env \
+                           LD_LIBRARY_PATH=/usr/local/Ascend/driver/lib64 /usr/local/bin/npu-smi info
   break something        tests/lab/lab faults
   remove it all          make demo-down
 EOF
