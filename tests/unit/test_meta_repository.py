@@ -25,8 +25,8 @@ LICENSE_LINES = (
     "# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
     "# SPDX-License-Identifier: GPL-3.0-or-later",
 )
-# Places of one developer's machine, and of no user's.
-STRANGE = re.compile(r"(^|[^A-Za-z0-9_.-])/(work|farm)/|\.library\b|/tmp/coord\b")
+# Places of one developer's machine, and of no user's: this very checkout, or somebody's home.
+STRANGE = re.compile(rf"(?<![A-Za-z0-9_.-]){re.escape(str(TOP))}/|/home/[a-z]|/Users/")
 
 
 def text_of(name):

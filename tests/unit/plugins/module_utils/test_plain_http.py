@@ -121,6 +121,8 @@ def test_split_image(reference, wanted):
     ("hub:5000", "hub:5000", True),
     ("hub:5000", "hub:5001", False),
     ("198.51.100.2:5000", "198.51.100.0/24", True),
+    ("198.51.100.2:5000", ",, 198.51.100.9/24,", True),
+    ("198.51.100.2:5000", ",,", False),
     ("198.51.100.2:5000", "198.51.100.2", True),
     ("198.51.100.20", "198.51.100.2", False),
     ("203.0.113.2", "198.51.100.0/24,not/a/network", False),
@@ -170,6 +172,7 @@ def test_https_comes_first_and_a_certificate_counts_only_where_the_engine_says_s
 
 @pytest.mark.parametrize("registry_name, config, insecure", [
     ("quay.io", {}, False),
+    ("quay.io", {"IndexConfigs": {"quay.io": {}}}, False),
     ("quay.io", {"IndexConfigs": {"quay.io": {"Secure": False}}}, True),
     ("198.51.100.2:5000", {"IndexConfigs": {"198.51.100.2:5000": {"Secure": False}}}, True),
     ("198.51.100.2:5001", {"IndexConfigs": {"198.51.100.2:5000": {"Secure": False}}}, False),
@@ -210,6 +213,19 @@ def test_an_anonymous_token_is_fetched_and_shown(field):
         assert plain_http.manifest_exists(name + "ascend/vllm-ascend:v9", {})["exists"] is False
         assert [asked.path for asked in server.asked[:3]] == ["/v2/ascend/vllm-ascend/manifests/v0.13.0", "/token", "/v2/ascend/vllm-ascend/manifests/v0.13.0"]
         assert server.asked[1].query == {"service": "registry", "scope": "repository:ascend/vllm-ascend:pull"}
+
+
+def test_a_challenge_may_name_no_scope():
+    def answer(asked):
+        if asked.path == "/token":
+            return 200, {"token": "open-sesame"}
+        if asked.headers["Authorization"]:
+            return 200, b""
+        return 401, b"", {"WWW-Authenticate": 'Bearer realm="http://%s/token",service="registry"' % asked.headers["Host"]}
+
+    with web_server(answer) as server:
+        assert plain_http.manifest_exists("127.0.0.1:%d/%s" % (server.port, IMAGE), {})["exists"] is True
+        assert server.asked[1].query == {"service": "registry"}
 
 
 @pytest.mark.parametrize("token", [(403, {}), (200, {}), (200, ["open-sesame"]), (200, {"token": "wrong"})])
