@@ -64,8 +64,10 @@ class ActionModule(ActionBase):
             misses = misses + 1 if state["phase"] == "unreachable" else 0
             board.post(host, dict(state, misses=misses))
             elapsed = time.monotonic() - start
+            # In this order: the states shown last are at least as new as those that the decision was made on.
+            decision = board.decision()
             states = board.states(args["hosts"])
-            decision = board.decision() or decide(states, args["hosts"], args["head"], elapsed, args["limit_s"])
+            decision = decision or decide(states, args["hosts"], args["head"], elapsed, args["limit_s"])
             if host == args["head"]:
                 line = " | ".join(f"{name}: {summary(states.get(name))}" for name in args["hosts"])
                 if line != shown or time.monotonic() - shown_at > REPEAT_S:
