@@ -166,7 +166,8 @@ def decode(data):
 def run_tool(argv, timeout, env=None, max_bytes=MAX_OUTPUT_BYTES):
     """Run one tool to its end or to its timeout (seconds) and return a ToolRun. Never raises for what the tool does."""
     try:
-        process = subprocess.Popen(
+        # Not AnsibleModule.run_command: it has no timeout, and keeps whatever a tool prints.
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
