@@ -37,6 +37,10 @@ test-all: ## every part
 test-%: ## one part or molecule scenario, for example test-a2_pair
 	@$(PARTS) setup $*
 
+bench: ## how long preflight takes on emulated nodes, with ratios (root; about 15 minutes)
+	@tests/tools/setup 3.11
+	@tests/tools/bench
+
 demo: ## from nothing to a completion served by two emulated nodes (root on Debian 12)
 	@tests/tools/demo.sh up
 
@@ -46,4 +50,4 @@ demo-down: ## remove the demo's nodes
 clean: ## remove the environments, logs and caches of this checkout
 	rm -rf .venv .venv312 .venv38 .cache .ansible .hypothesis build tests/output
 
-.PHONY: help setup setup-312 lint docs sanity units package test-unit test test-all demo demo-down clean
+.PHONY: help setup setup-312 lint docs sanity units package test-unit test test-all bench demo demo-down clean

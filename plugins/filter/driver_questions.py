@@ -1,11 +1,11 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: what a node has to be asked before serving."""
+"""Filter: say what a node has to be asked before it serves."""
 
 from __future__ import annotations
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils.findings import driver_questions
+from ansible_collections.ascend.vllm.plugins.plugin_utils.questions import driver_questions
 
 
 class FilterModule:

@@ -59,8 +59,8 @@ class DockerEngine:
         finally:
             connection.close()
 
-    def _object(self, path):
-        """Return the decoded object at C(path), or None when there is none (404)."""
+    def _object(self, path, kind=dict):
+        """Return the decoded value of a C(kind) at C(path), or None when there is none (404)."""
         status, body = self.get(path)
         if status == 404:
             return None
@@ -70,7 +70,7 @@ class DockerEngine:
             found = json.loads(body.decode("utf-8", "replace"))
         except ValueError:
             found = None
-        if not isinstance(found, dict):
+        if not isinstance(found, kind):
             raise OSError("%s answered no object to %s: %s" % (self.path, path, body[:200].decode("utf-8", "replace").strip()))
         return found
 
@@ -82,6 +82,11 @@ class DockerEngine:
         """Return the inspected container, or None."""
         return self._object("/containers/%s/json" % quote(name, safe=""))
 
+    def running(self):
+        """Return the ids of all running containers."""
+        listed = self._object("/containers/json", list) or []
+        return [entry["Id"] for entry in listed if isinstance(entry, dict) and isinstance(entry.get("Id"), str)]
+
     def image(self, reference):
         """Return the inspected image, or None."""
         return self._object("/images/%s/json" % quote(reference, safe="/:@"))
@@ -92,6 +97,40 @@ class DockerEngine:
         if status != 200:
             return []
         return _TERMINAL.sub("", demultiplex(body).decode("utf-8", "replace")).splitlines()
+
+
+def _indices(text):
+    """Return the numbers of C(0-3,5) or C(Ascend910-0,Ascend910-1), as the Ascend runtime takes them; other words are left out."""
+    found = set()
+    for word in text.split(","):
+        match = re.match(r"^(?:Ascend\w*-(\d{1,3})|(\d{1,3})(?:-(\d{1,3}))?)$", word.strip())
+        if match:
+            first = int(match.group(1) or match.group(2))
+            found.update(range(first, int(match.group(3) or first) + 1))
+    return found
+
+
+def npu_access(found):
+    """Return C({devices, privileged}) of an inspected container that may use NPUs of the node, or None for one that cannot.
+
+    devices: the paths C(/dev/davinci*) that it was given by name, sorted. One that is privileged, has a device cgroup rule or
+    mounts all of C(/dev) may reach more than these. The Ascend runtime gives devices by C(ASCEND_VISIBLE_DEVICES).
+    """
+    config, host = found.get("Config") or {}, found.get("HostConfig") or {}
+    given = [entry.get("PathOnHost") or "" for entry in host.get("Devices") or []]
+    mounted = [entry.get("Source") or "" for entry in found.get("Mounts") or [] if entry.get("Type") == "bind"]
+    devices = set(path for path in given + mounted if path.startswith("/dev/davinci"))
+    if "ascend" in (host.get("Runtime") or ""):
+        for line in config.get("Env") or []:
+            name, dummy, value = line.partition("=")
+            if name == "ASCEND_VISIBLE_DEVICES":
+                devices.update("/dev/davinci%d" % number for number in _indices(value))
+    privileged = bool(host.get("Privileged"))
+    whole = any(path.rstrip("/") in ("", "/dev") for path in mounted + given if path)
+    if not (devices or privileged or whole or host.get("DeviceCgroupRules")):
+        return None
+    number = re.compile(r"\d+$")
+    return {"devices": sorted(devices, key=lambda path: (number.sub("", path), int((number.findall(path) or ["0"])[0]))), "privileged": privileged}
 
 
 def demultiplex(body):

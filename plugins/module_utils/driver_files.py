@@ -110,6 +110,11 @@ def read_version(path):
     return version, None if version else "%s: no line Version=" % path
 
 
+def compatible_firmware(path):
+    """The firmware versions that a driver's version.info says it works with, as C([7.0.0,8.9.9]), or None."""
+    return parse_pairs(read_text(path)["text"]).get("compatible_version_fw") or None
+
+
 def ipv4(text):
     """True for a dotted IPv4 address."""
     try:

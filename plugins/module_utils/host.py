@@ -20,10 +20,17 @@ import struct
 import sys
 
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DockerEngine
+from ansible_collections.ascend.vllm.plugins.module_utils.driver_files import ipv4, read_text
 
 # PCI device ids of vendor 19e5.
 GENERATION_OF_PCI = {"0xd801": "910a", "0xd802": "a2", "0xd803": "a3", "0xd500": "310p", "0xd806": "950"}
 PCI_VENDOR = "0x19e5"
+
+ROOTINFO = "/etc/hccl_rootinfo.json"
+
+#: HCCL listens on these ports of a node (one for each NPU, from HCCL_IF_BASE_PORT on, which is 60000 by default).
+HCCL_PORTS = range(60000, 60064)
+FREE_PORT_TRIES = 256
 
 _LISTEN = "0A"
 _ONELINE = re.compile(r"^\d+:\s+([^\s@]+)(?:@\S+)?\s+inet\s+(\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2})?)(?:\s+peer\s+\S+/(\d{1,2}))?")
@@ -171,6 +178,73 @@ def socket_owners(inodes, proc="/proc"):
     return owners
 
 
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+# A device node that is gone while a process holds it, as when its container is being removed, is marked by the kernel.
+_NPU_DEVICE = re.compile(r"^(/dev/davinci(\d+))(?: \(deleted\))?$")
+
+
+def container_of(pid, proc="/proc"):
+    """The id (64 hexadecimal digits) of the container that a process runs in, or None.
+
+    The control groups of cgroup v1 and v2 hold the id, whoever names them (Docker's two drivers, containerd, Kubernetes).
+    The innermost id counts. One that this process has too is the place where the node itself runs and no container on it.
+    """
+    ours = set(_CONTAINER_ID.findall(_read(os.path.join(proc, "self", "cgroup"))))
+    ids = [found for found in _CONTAINER_ID.findall(_read(os.path.join(proc, str(pid), "cgroup"))) if found not in ours]
+    return ids[-1] if ids else None
+
+
+def device_holders(proc="/proc"):
+    """Which processes hold an NPU's device node open: [{path: '/dev/davinci3', pid, process, container}], sorted.
+
+    One entry for each path and process. Links of processes in containers read as in the container, where an NPU keeps its
+    name. container: as container_of. Processes that end meanwhile, or that may not be looked into, are left out.
+    """
+    try:
+        pids = [int(name) for name in os.listdir(proc) if name.isdigit()]
+    except OSError:
+        return []
+    held = set()
+    for pid in pids:
+        folder = os.path.join(proc, str(pid), "fd")
+        try:
+            descriptors = os.listdir(folder)
+        except OSError:
+            continue
+        for descriptor in descriptors:
+            try:
+                match = _NPU_DEVICE.match(os.readlink(os.path.join(folder, descriptor)))
+            except OSError:
+                continue
+            if match:
+                held.add((int(match.group(2)), pid, match.group(1)))
+    return [
+        {"path": path, "pid": pid, "process": _read(os.path.join(proc, str(pid), "comm")) or None, "container": container_of(pid, proc)}
+        for dummy, pid, path in sorted(held)
+    ]
+
+
+def free_port(local_ip, avoid=()):
+    """A TCP port of local_ip that nobody uses at this moment, outside HCCL's ports and not one of avoid; None when the
+    address cannot be bound. The kernel chooses, from its own range of short-lived ports."""
+    refused = []
+    try:
+        while len(refused) < FREE_PORT_TRIES:
+            probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            # Held until the end, so that the kernel does not offer the same port again.
+            refused.append(probe)
+            probe.bind((local_ip, 0))
+            port = probe.getsockname()[1]
+            if port not in HCCL_PORTS and port not in avoid:
+                return port
+    except (OSError, UnicodeError):
+        return None
+    finally:
+        for probe in refused:
+            probe.close()
+    return None
+
+
 def listening(ports, proc="/proc"):
     """Who listens on the asked TCP ports, IPv4 and IPv6: [{port, address, pid, process}], sorted."""
     if not ports:
@@ -223,6 +297,45 @@ def describe_disk(path):
     return {"path": place, "free_bytes": usage.free, "total_bytes": usage.total, "error": None}
 
 
+def _texts(value):
+    """Every string that is a value in decoded JSON, in the order of the text."""
+    found, todo = [], [value]
+    while todo:
+        entry = todo.pop()
+        if isinstance(entry, str):
+            found.append(entry)
+        elif isinstance(entry, dict):
+            todo.extend(reversed(list(entry.values())))
+        elif isinstance(entry, list):
+            todo.extend(reversed(entry))
+    return found
+
+
+def read_rootinfo(path=ROOTINFO):
+    """The file that tells HCCL the addresses of the NPUs: {exists, type, addresses, errors: [str]}.
+
+    exists, type: as read_text. addresses: every value anywhere in the JSON that is an IPv4 address, each once, in the order of
+    the file; its layout differs between generations, and an address is an address in all of them. A file that is not there
+    is no error: only some generations have one.
+    """
+    kept = read_text(path)
+    found = {"exists": kept["exists"], "type": kept["type"], "addresses": [], "errors": []}
+    if not kept["exists"]:
+        return found
+    value = None
+    if kept["error"]:
+        found["errors"].append(kept["error"])
+    else:
+        try:
+            value = json.loads(kept["text"])
+        except (ValueError, RecursionError) as exc:
+            found["errors"].append("not JSON: %s" % exc)
+    for entry in _texts(value):
+        if ipv4(entry) and entry not in found["addresses"]:
+            found["addresses"].append(entry)
+    return found
+
+
 def docker_get(docker_host, path, timeout):
     """The JSON object at one path of the Docker API. Raises OSError or ValueError, with the socket in the text."""
     socket_path = docker_host[7:] if docker_host.startswith("unix://") else docker_host
@@ -260,7 +373,8 @@ def _insecure_registries(info):
 
 def describe_docker(docker_host, timeout):
     """The Docker engine: {reachable, version, api_version, root_dir, default_runtime, insecure_registries, http_proxy,
-    https_proxy, no_proxy, error}; error is None when both questions were answered."""
+    https_proxy, no_proxy, disk, error}; error is None when both questions were answered. disk: describe_disk of root_dir, or
+    None while that is not known."""
     found = {
         "reachable": False,
         "version": None,
@@ -271,6 +385,7 @@ def describe_docker(docker_host, timeout):
         "http_proxy": None,
         "https_proxy": None,
         "no_proxy": None,
+        "disk": None,
         "error": None,
     }
     try:
@@ -285,6 +400,8 @@ def describe_docker(docker_host, timeout):
             https_proxy=_without_password(info.get("HttpsProxy") or None),
             no_proxy=info.get("NoProxy") or None,
         )
+        if isinstance(found["root_dir"], str):
+            found["disk"] = describe_disk(found["root_dir"])
     except (OSError, ValueError) as exc:
         found["error"] = str(exc)
     return found

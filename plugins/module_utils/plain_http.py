@@ -23,6 +23,10 @@ MANIFESTS = ", ".join([
 ])
 
 
+#: The node's own word for its architecture and the word of images.
+ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
+
+
 def request(url, method="GET", body=None, headers=None, timeout=10.0, proxies=None, insecure=False):
     """Return (status, headers, body bytes). C(proxies) is a mapping scheme -> URL; none is used unless it is given.
 
@@ -138,16 +142,45 @@ def _token(challenge, timeout, proxies, insecure):
     return (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
 
 
-def manifest_exists(reference, info, timeout=15.0):
-    """Ask a registry whether it has an image.
+def _sizes(url, machine, ask):
+    """Return C({bytes, architectures}) of the manifest at an address; what could not be had is None.
 
-    Returns C({exists: True|False|None, url, error, digest}); None means that the registry gave no usable answer.
+    C(ask) is a function address -> decoded JSON that raises C(OSError) or C(ValueError). For an image of several architectures
+    the entry for C(machine) is followed; entries for no system, as attestations are, do not count.
+    """
+    found = {"bytes": None, "architectures": None}
+    try:
+        manifest = ask(url)
+        if isinstance(manifest.get("manifests"), list):
+            entries = {}
+            for entry in manifest["manifests"]:
+                platform = entry.get("platform") or {}
+                if platform.get("os", "linux") == "linux" and platform.get("architecture"):
+                    entries.setdefault(platform["architecture"], entry["digest"])
+            found["architectures"] = sorted(entries)
+            digest = entries.get(ARCHITECTURES.get(machine, machine))
+            if digest is None:
+                return found
+            manifest = ask(url.rpartition("/")[0] + "/" + digest)
+        if manifest.get("layers"):
+            found["bytes"] = sum(int(layer["size"]) for layer in manifest["layers"])
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        # A size is a convenience: without one the pull is as good as with one.
+        pass
+    return found
+
+
+def manifest_exists(reference, info, timeout=15.0, machine=None):
+    """Ask a registry whether it has an image and, for a C(machine) (as C(aarch64)), how much a pull would load.
+
+    Returns C({exists: True|False|None, url, error, digest, bytes, architectures}); None means that the registry gave no usable
+    answer. bytes: of the compressed layers for the machine. architectures: names, sorted, of an image that has several.
     C(info) is what C(docker info) returned: its proxies and insecure registries are used, as the pull itself will.
     """
     registry, repository, version = split_image(reference)
     proxies = proxies_for(registry, info)
     insecure = _is_insecure(registry, info)
-    result = {"exists": None, "url": None, "error": None, "digest": None}
+    result = {"exists": None, "url": None, "error": None, "digest": None, "bytes": None, "architectures": None}
     for scheme in ("https", "http") if insecure else ("https",):
         url = "%s://%s/v2/%s/manifests/%s" % (scheme, registry, repository, version)
         result["url"] = url
@@ -165,6 +198,8 @@ def manifest_exists(reference, info, timeout=15.0):
         result["error"] = None if status in (200, 404) else "%s answered HTTP %d" % (url, status)
         result["exists"] = {200: True, 404: False}.get(status)
         result["digest"] = answer.get("Docker-Content-Digest")
+        if result["exists"] and machine:
+            result.update(_sizes(url, machine, lambda place: json.loads(request(place, "GET", None, headers, timeout, proxies, insecure)[2].decode("utf-8"))))
         return result
     return result
 

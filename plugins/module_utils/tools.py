@@ -248,10 +248,14 @@ class PatientRunner:
     hccn_tool takes one call at a time per host and answers everybody else "busy". A call that finds it busy is
     repeated with growing pauses until busy_retry_s seconds have gone by. Once that budget was spent in vain, later
     calls try once only, so that a tool that is busy for ever costs the budget once and not once per question.
-    In the same way two timeouts in a row end the asking: a hung tool would cost its timeout for every question.
+    In the same way two timeouts in a row end the asking: a hung tool would cost its timeout for every question. And a
+    question of one kind that has timed out twice is not asked again, though the tool answers others.
+    kind: what tells questions of one kind from others, given the argv; without it all are of one kind.
     """
 
-    def __init__(self, timeout, busy_retry_s, env=None, is_busy=None, run=run_tool, sleep=time.sleep, clock=time.monotonic):
+    def __init__(
+        self, timeout, busy_retry_s, env=None, is_busy=None, run=run_tool, sleep=time.sleep, clock=time.monotonic, kind=None
+    ):
         self.timeout = timeout
         self.busy_retry_s = busy_retry_s
         self.env = env
@@ -263,6 +267,8 @@ class PatientRunner:
         self._clock = clock
         self._gave_up_on_busy = False
         self._timeouts_in_a_row = 0
+        self._kind = kind
+        self._timeouts_of = {}
 
     @property
     def hung(self):
@@ -273,6 +279,8 @@ class PatientRunner:
         """Run argv; the ToolRun of the last try."""
         if self.hung:
             return ToolRun(argv, error="not asked, the tool timed out twice in a row (%g s each)" % self.timeout)
+        if self._kind and self._timeouts_of.get(self._kind(argv), 0) >= 2:
+            return ToolRun(argv, error="not asked, this question timed out twice before (%g s each)" % self.timeout)
         started = self._clock()
         pause = BUSY_FIRST_PAUSE_S
         answer = self._once(argv)
@@ -293,6 +301,8 @@ class PatientRunner:
         self.calls += 1
         answer = self._run(argv, self.timeout, self.env)
         self._timeouts_in_a_row = self._timeouts_in_a_row + 1 if answer.timed_out else 0
+        if self._kind and answer.timed_out:
+            self._timeouts_of[self._kind(argv)] = self._timeouts_of.get(self._kind(argv), 0) + 1
         return answer
 
 

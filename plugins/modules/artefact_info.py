@@ -65,11 +65,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 images:
-  description: One entry per reference; C(registry) is null where the image is present.
+  description:
+    - One entry per reference; C(registry) is null where the image is present. C(env) are the variables set in the image,
+      C(size) its size on the node in bytes.
+    - In C(registry), C(bytes) is what a pull loads for this node's architecture (the compressed layers) and C(architectures)
+      what an image for several architectures has; each is null where it is not known.
   returned: success
   type: dict
   sample: {"quay.io/ascend/vllm-ascend:v0.13.0": {"present": false, "id": null, "layers": [], "architecture": null,
-    "registry": {"exists": true, "url": "https://quay.io/v2/ascend/vllm-ascend/manifests/v0.13.0", "error": null, "digest": null}}}
+    "env": [], "size": null, "registry": {"exists": true, "url": "https://quay.io/v2/ascend/vllm-ascend/manifests/v0.13.0",
+    "error": null, "digest": null, "bytes": 6442450944, "architectures": ["amd64", "arm64"]}}}
 weights:
   description: One entry per directory; C(hub) is null where the weights are complete or their kind is not C(modelscope).
   returned: success
@@ -79,17 +84,28 @@ containers:
   description: One entry per name, C(exists), C(running), C(pid), C(pids) (of all its processes, as the node numbers them) and C(labels).
   returned: success
   type: dict
+device_containers:
+  description:
+    - The running containers that may use NPUs, sorted by name, with C(name), C(id), C(devices) (the C(/dev/davinci*) that it
+      was given by name), C(privileged), C(labels) and C(pids) (of all its processes, as the node numbers them).
+    - One that is privileged, has a device cgroup rule or mounts C(/dev) is listed too, with C(devices) empty when it was given
+      none by name.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "other", "id": "0f4c", "devices": ["/dev/davinci3"], "privileged": false, "labels": {}, "pids": [4711]}]
 docker_error:
   description: Why the engine could not be asked, or null.
   returned: success
   type: str
 """
 
+import platform
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, weights
-from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
 
 
 def image_entry(engine, reference, info):
@@ -97,8 +113,10 @@ def image_entry(engine, reference, info):
     found = engine.image(reference)
     if found:
         return {"present": True, "id": found["Id"], "layers": (found.get("RootFS") or {}).get("Layers") or [],
-                "architecture": found.get("Architecture"), "registry": None}
-    return {"present": False, "id": None, "layers": [], "architecture": None, "registry": plain_http.manifest_exists(reference, info)}
+                "architecture": found.get("Architecture"), "env": (found.get("Config") or {}).get("Env") or [], "size": found.get("Size"),
+                "registry": None}
+    return {"present": False, "id": None, "layers": [], "architecture": None, "env": [], "size": None,
+            "registry": plain_http.manifest_exists(reference, info, machine=platform.machine())}
 
 
 def container_entry(engine, name):
@@ -109,6 +127,20 @@ def container_entry(engine, name):
     pid = found["State"].get("Pid") or None
     return {"exists": True, "running": found["State"]["Running"], "pid": pid, "pids": processes_below(pid) if pid else [],
             "labels": found["Config"].get("Labels") or {}}
+
+
+def device_containers(engine):
+    """Return the running containers that may use NPUs, sorted by name."""
+    result = []
+    for identifier in engine.running():
+        found = engine.container(identifier)
+        # It may have ended since it was listed.
+        access = npu_access(found) if found and found["State"]["Running"] else None
+        if access:
+            pid = found["State"].get("Pid")
+            result.append(dict(access, name=(found.get("Name") or "").lstrip("/"), id=found.get("Id"), labels=found["Config"].get("Labels") or {},
+                               pids=processes_below(pid) if pid else []))
+    return sorted(result, key=lambda entry: (entry["name"], entry["id"]))
 
 
 def weights_entry(wanted, info):
@@ -133,12 +165,13 @@ def main():
         supports_check_mode=True,
     )
     engine = DockerEngine(module.params["docker_socket"])
-    result = {"images": {}, "weights": [], "containers": {}, "docker_error": None}
+    result = {"images": {}, "weights": [], "containers": {}, "device_containers": [], "docker_error": None}
     info = {}
     try:
         info = engine.info() or {}
         result["images"] = {reference: image_entry(engine, reference, info) for reference in module.params["images"]}
         result["containers"] = {name: container_entry(engine, name) for name in module.params["containers"]}
+        result["device_containers"] = device_containers(engine)
     except OSError as error:
         result["docker_error"] = str(error)
     result["weights"] = [weights_entry(wanted, info) for wanted in module.params["weights"]]

@@ -55,7 +55,8 @@ options:
     default: /etc/hccn.conf
   timeout:
     description:
-      - Seconds that one call of the tool may take. After two timeouts in a row nothing more is asked.
+      - Seconds that one call of the tool may take. After two timeouts in a row nothing more is asked, and a question that timed out
+        on two devices is not asked of the others.
     type: float
     default: 30
   busy_retry_s:
@@ -250,6 +251,8 @@ def main():
         params["busy_retry_s"],
         tools.tool_environment(driver_home),
         is_busy=lambda run: hccn.is_busy(run.text, run.rc),
+        # hccn_tool -i N -question -g
+        kind=lambda argv: argv[3],
     )
     questions = [name for name in names if name in params["questions"]]
     devices = [ask_device(runner, found["path"], phy_id, questions) for phy_id in sorted(set(wanted))]

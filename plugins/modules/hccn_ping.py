@@ -74,6 +74,11 @@ options:
       - Seconds during which a ping is repeated while the tool says that it is busy.
     type: float
     default: 30
+  budget_s:
+    description:
+      - Seconds after which no further ping is started, so that one task of many pings stays a short slice of a long wait.
+      - The first ping is always sent. Without it all pings are sent.
+    type: float
 seealso:
   - module: ascend.vllm.hccn_info
 """
@@ -101,7 +106,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: One entry for each ping, in the order given.
+  description: One entry for each ping that was sent, in the order given.
   returned: success
   type: list
   elements: dict
@@ -144,6 +149,11 @@ results:
       description: What was printed or went wrong; empty for V(pass).
       type: str
       sample: ""
+left:
+  description: How many of O(pings), the last ones, were not sent because O(budget_s) had gone by.
+  returned: success
+  type: int
+  sample: 0
 hccn_tool:
   description: Path of the tool that was run.
   returned: success
@@ -165,6 +175,7 @@ searched:
 """
 
 import os
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, hccn, tools
@@ -191,10 +202,23 @@ def send(runner, tool, ping, count):
     return result
 
 
+def send_all(runner, tool, pings, count, budget_s, clock=time.monotonic):
+    """The entries of the pings sent: all of them, or the first ones when budget_s seconds (None: no limit) go by."""
+    started = clock()
+    results = []
+    for ping in pings:
+        if results and budget_s is not None and clock() - started >= budget_s:
+            break
+        results.append(send(runner, tool, ping, count))
+    return results
+
+
 def wrong_parameter(params):
     """What is wrong with the parameters, or None."""
     if params["timeout"] <= 0:
         return "timeout must be more than 0 seconds, not %g." % params["timeout"]
+    if params["budget_s"] is not None and params["budget_s"] < 0:
+        return "budget_s must not be less than 0 seconds, but is %g." % params["budget_s"]
     if params["count"] is not None and not 1 <= params["count"] <= 1000:
         return "count must be from 1 to 1000, not %d." % params["count"]
     for ping in params["pings"]:
@@ -220,6 +244,7 @@ def main():
             "hccn_tool_path": {"type": "path"},
             "timeout": {"type": "float", "default": 30},
             "busy_retry_s": {"type": "float", "default": 30},
+            "budget_s": {"type": "float"},
         },
         supports_check_mode=True,
     )
@@ -237,10 +262,11 @@ def main():
         tools.tool_environment(driver_home),
         is_busy=lambda run: hccn.is_busy(run.text, run.rc),
     )
-    results = [send(runner, found["path"], ping, params["count"]) for ping in params["pings"]]
+    results = send_all(runner, found["path"], params["pings"], params["count"], params["budget_s"])
     module.exit_json(
         changed=False,
         results=results,
+        left=len(params["pings"]) - len(results),
         hccn_tool=found["path"],
         calls=runner.calls,
         busy_retries=runner.retries,

@@ -46,6 +46,16 @@ options:
     type: list
     elements: path
     default: []
+  sysctls:
+    description:
+      - Names of kernel settings to read, as V(vm.swappiness).
+    type: list
+    elements: str
+    default: []
+  local_ip:
+    description:
+      - The node's address on the service network, on which to look for a free port.
+    type: str
   npu_smi_path:
     description:
       - Path of C(npu-smi).
@@ -82,6 +92,14 @@ EXAMPLES = r"""
     ports: [8000]
     disk_paths: [/mnt/weights]
     paths: [/etc/hccn.conf, /usr/local/dcmi]
+  become: true
+  register: node
+
+- name: Read kernel settings, and find a port for a test connection
+  ascend.vllm.node_info:
+    sysctls: [vm.swappiness, kernel.numa_balancing]
+    local_ip: 198.51.100.11
+    ports: [8000, 13389]
   become: true
   register: node
 """
@@ -124,6 +142,11 @@ hccn_tool:
   returned: success
   type: str
   sample: /usr/local/Ascend/driver/tools/hccn_tool
+rsync:
+  description: Path of C(rsync), or V(null).
+  returned: success
+  type: str
+  sample: /usr/bin/rsync
 paths:
   description:
     - Each asked path to C(exists), C(type) (V(file), V(directory), V(char), V(other) or V(null)), C(size) in bytes,
@@ -174,6 +197,12 @@ docker:
     no_proxy:
       description: Names that the engine reaches without the proxy.
       type: str
+    disk:
+      description:
+        - The file system of C(root_dir) as C(free_bytes), C(total_bytes), C(path) and C(error); V(null) while C(root_dir) is
+          not known.
+      type: dict
+      sample: {"path": "/var/lib/docker", "free_bytes": 214748364800, "total_bytes": 536870912000, "error": null}
     error:
       description: Why the engine could not be asked, or V(null).
       type: str
@@ -187,6 +216,61 @@ disk:
   description: Each asked path to C(free_bytes), C(total_bytes), C(path) (the existing folder that was measured) and C(error).
   returned: success
   type: dict
+memory:
+  description: Memory of the node. C(available_bytes) is what programs could get without swapping.
+  returned: success
+  type: dict
+  sample: {"total_bytes": 1622722658304, "available_bytes": 1561806290944}
+shm:
+  description: Size of the shared memory on C(/dev/shm), or V(null) when no tmpfs is mounted there.
+  returned: success
+  type: dict
+  sample: {"total_bytes": 811361329152, "free_bytes": 811361329152}
+sysctls:
+  description:
+    - Each asked kernel setting to its value, in which single spaces stand between several numbers; V(null) when this kernel
+      has no such setting or it cannot be read.
+  returned: success
+  type: dict
+  sample: {"vm.swappiness": "0", "kernel.sched_migration_cost_ns": null}
+cpu_governors:
+  description: The distinct frequency governors of the CPUs, sorted; empty without frequency scaling.
+  returned: success
+  type: list
+  elements: str
+  sample: [performance]
+transparent_hugepage:
+  description: Mode of transparent huge pages, or V(null).
+  returned: success
+  type: str
+  sample: madvise
+hugepages:
+  description: Huge pages of the default size as C(total), C(free) and C(size_kb); V(null) in a kernel without them.
+  returned: success
+  type: dict
+  sample: {"total": 0, "free": 0, "size_kb": 2048}
+free_port:
+  description:
+    - A TCP port that was free on O(local_ip) at this moment, outside 60000 to 60063 (HCCL's) and none of O(ports); V(null)
+      without O(local_ip) or when this node does not have that address.
+  returned: success
+  type: int
+  sample: 40001
+device_holders:
+  description:
+    - Processes that hold a device node C(/dev/davinciN) open, one entry for each path and process. C(container) is the id of
+      the container in which the process runs, or V(null).
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"path": "/dev/davinci3", "pid": 4711, "process": "python3", "container": null}]
+rootinfo:
+  description:
+    - The file C(/etc/hccl_rootinfo.json) as C(exists), C(type) (like RV(paths)), C(addresses) (every IPv4 address in it)
+      and C(errors) (texts).
+  returned: success
+  type: dict
+  sample: {"exists": true, "type": "file", "addresses": ["10.20.1.10", "10.20.1.11"], "errors": []}
 hostname:
   description: Name of the node.
   returned: success
@@ -216,7 +300,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, host, npu_smi, tools
+from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, host, kernel, npu_smi, tools
 
 
 def read_interfaces(timeout):
@@ -260,6 +344,8 @@ def main():
             "paths": {"type": "list", "elements": "path", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
             "disk_paths": {"type": "list", "elements": "path", "default": []},
+            "sysctls": {"type": "list", "elements": "str", "default": []},
+            "local_ip": {"type": "str"},
             "npu_smi_path": {"type": "path"},
             "hccn_tool_path": {"type": "path"},
             "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
@@ -287,11 +373,21 @@ def main():
         npu_smi=npu_smi_found["path"],
         npu_smi_error=hardware_error,
         hccn_tool=hccn_tool_found["path"],
+        rsync=tools.find_tool("rsync")["path"],
         paths=dict((path, host.describe_path(path)) for path in params["paths"]),
         python=read_python(),
         docker=host.describe_docker(params["docker_host"], params["timeout"]),
         listening=host.listening(set(params["ports"])),
         disk=dict((path, host.describe_disk(path)) for path in params["disk_paths"]),
+        memory=kernel.memory(),
+        shm=kernel.shm(),
+        sysctls=dict((name, kernel.sysctl(name)) for name in params["sysctls"]),
+        cpu_governors=kernel.cpu_governors(),
+        transparent_hugepage=kernel.transparent_hugepage(),
+        hugepages=kernel.hugepages(),
+        free_port=host.free_port(params["local_ip"], set(params["ports"])) if params["local_ip"] else None,
+        device_holders=host.device_holders(),
+        rootinfo=host.read_rootinfo(),
         hostname=system.nodename,
         kernel=system.release,
         arch=system.machine,

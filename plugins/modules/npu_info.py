@@ -185,6 +185,11 @@ firmware_version:
   returned: always
   type: str
   sample: 7.1.0.11.220
+compatible_firmware:
+  description: The firmware versions that the driver's C(version.info) says it works with; V(null) if it says nothing.
+  returned: always
+  type: str
+  sample: "[7.0.0,8.9.9]"
 install_info:
   description: What O(install_info_file) is (C(exists), C(type)) and says (C(values)), and what is wrong with it (C(errors)).
   returned: always
@@ -253,6 +258,7 @@ def read_files(params):
     result = {
         "driver_package_version": driver,
         "firmware_version": firmware,
+        "compatible_firmware": driver_files.compatible_firmware(driver_file),
         "install_info": install_info,
         "file_errors": [error for error in (driver_error, firmware_error) if error],
     }

@@ -13,6 +13,7 @@ import re
 
 from .messages import is_list, is_mapping, known_names
 
+#: hccs: whether a device has a good HCCS address (checks of preflight only).
 #: The subjects that are one word; ``env.NAME`` and ``flag.NAME[.KEY..]`` are the others.
 SUBJECTS = (
     "release",
@@ -23,6 +24,7 @@ SUBJECTS = (
     "data_parallel_size",
     "tensor_parallel_size",
     "expert_parallel_size",
+    "hccs",
 )
 _MISSING = object()
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The collection's data, with what a site adds or replaces.
 
-A data folder has a subfolder a kind (``recipes``, ``releases``, ``hardware``), each with YAML files that map names to entries.
+A data folder has a subfolder a kind (``recipes``, ``releases``, ``hardware``, ``floors``, ``checks``), each with YAML files that map names to entries.
 Every entry carries its ``source``. An entry of a later folder replaces the whole entry of the same name. An entry may start
 from another one with ``base: <name>``: mappings are merged key by key, anything else is replaced, ``null`` removes.
 """
@@ -18,11 +18,13 @@ from .messages import CONTROLLER, check, did_you_mean, is_mapping, known_names, 
 
 #: The collection's own data.
 BUNDLED = Path(__file__).resolve().parents[2] / "data"
-KINDS = ("recipes", "releases", "hardware")
+KINDS = ("recipes", "releases", "hardware", "floors", "checks")
 #: What the planner reads of every entry of these kinds; a recipe is checked when it is selected.
 NEEDED = {
     "releases": ("image_tag", "start"),
     "hardware": ("title", "npus", "npus_max", "device_nodes", "mounts"),
+    "floors": ("minimum", "recommended"),
+    "checks": ("title", "meaning", "outcomes"),
 }
 
 

@@ -53,7 +53,13 @@ RULES = {
     "vllm_report_dir": {"scope": "run", "form": "controller_path"},
     "vllm_api_key_file": {"scope": "group", "entry": True, "form": "controller_path"},
     "vllm_groups": {"scope": "run"},
+    "vllm_language": {"scope": "run"},
+    "preflight_mesh": {"scope": "run"},
+    "preflight_accept": {"scope": "run"},
 }
+
+#: How the name of a public variable begins.
+PREFIXES = ("vllm_", "preflight_")
 
 
 class InputError(Exception):
@@ -70,7 +76,7 @@ class InputError(Exception):
 def options() -> dict:
     """Return the public variables as ``{name: option}``, each option with the keys of the specification and of RULES."""
     table = read_yaml(SPECIFICATION)["argument_specs"]["main"]["options"]
-    return {name: {**option, **RULES[name]} for name, option in table.items() if name.startswith("vllm_")}
+    return {name: {**option, **RULES[name]} for name, option in table.items() if name.startswith(PREFIXES)}
 
 
 def defaults() -> dict:
@@ -98,10 +104,11 @@ def read_host(host: str, variables) -> tuple[dict, list, list]:
     values: dict = {}
     checks: list = []
     invalid: list = []
-    for name in sorted(key for key in variables.keys() if str(key).startswith("vllm_")):
+    for name in sorted(key for key in variables.keys() if str(key).startswith(PREFIXES)):
         if name not in known:
-            guess = nearest(name.removeprefix("vllm_"), [entry.removeprefix("vllm_") for entry in known])
-            hint = f"did you mean 'vllm_{guess}'? " if guess else ""
+            bare = {_bare(entry): entry for entry in known}
+            guess = nearest(_bare(name), bare)
+            hint = f"did you mean '{bare[guess]}'? " if guess else ""
             remedy = f"{hint}A variable that nobody reads changes nothing: correct its name or remove it."
             checks.append(
                 check(
@@ -134,6 +141,11 @@ def read_host(host: str, variables) -> tuple[dict, list, list]:
         elif value is not None:
             values[str(name)] = value
     return values, checks, invalid
+
+
+def _bare(name: str) -> str:
+    """Return a variable's name without its prefix: names that have only the prefix in common are not alike."""
+    return name.partition("_")[2]
 
 
 def _read(host: str, name: str, option: dict, variables) -> tuple:

@@ -5,21 +5,87 @@
 
 from __future__ import annotations
 
-#: Failures first: the reader was paged for them.
-ORDER = {"fail": 0, "unknown": 1, "warn": 2, "pass": 3}
+import unicodedata
+
+from .pages import KINDS, count_kinds, counts_text, kind, load_words, one_line, status_text
+
+#: Failures first: the reader was paged for them. A status that is not known stops a run like ``unknown``.
+ORDER = {name: place for place, name in enumerate(KINDS)}
+#: Columns of the terminal that FOUND and WANTED may have each; a longer value gets a line of its own, because it is never cut.
+VALUE_WIDTH = 36
+#: What starts the lines below a row.
+INDENT = "    "
 
 
 def check_line(check: dict) -> str:
-    """Return one check as ``[status] host device check: found X, wanted Y. Remedy: Z``."""
-    where = " ".join(str(part) for part in (check["host"], check.get("device")) if part)
-    line = f"[{check['status']}] {where}: {check['check']}: found {check['observed']}, wanted {check['expected']}."
-    remedy = check.get("remedy")
+    """Return one check as ``[status] host device check: found X, wanted Y. Remedy: Z``, an accepted one as ``[accepted (fail)] ..``."""
+    shown = f"accepted ({check['status']})" if kind(check) == "accepted" else check["status"]
+    where = " ".join(one_line(part) for part in (check["host"], check.get("device")) if part)
+    line = f"[{shown}] {where}: {check['check']}: found {one_line(check['observed'])}, wanted {one_line(check['expected'])}."
+    remedy = one_line(check.get("remedy"))
     return f"{line} Remedy: {remedy}" if remedy else line
 
 
 def check_lines(checks: list) -> list:
     """Return one line a check, failures first, otherwise in the order given."""
-    return [check_line(check) for check in sorted(checks, key=lambda c: ORDER.get(c["status"], 1))]
+    return [check_line(check) for check in in_order(checks)]
+
+
+def in_order(checks: list) -> list:
+    """Return the checks with those first that need the reader (see ``pages.KINDS``), otherwise in the order given."""
+    return sorted(checks, key=lambda check: ORDER[kind(check)])
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: a Chinese character takes two, a combining one none."""
+    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def check_table(checks: list, language: str = "en") -> list:
+    """Return the terminal's table of what did not pass, and a line with the counts of every host.
+
+    Columns STATUS HOST DEVICE CHECK FOUND WANTED, failures first; below each row its title and its remedy. A FOUND or WANTED that is too
+    long for a column stands on a line of its own below the row. No line ends in a space and the first starts with none, so that the lines
+    joined by newlines are shown as they are by Ansible's YAML output.
+    """
+    words = load_words(language)
+    rows = [_row(check, words) for check in in_order(checks) if kind(check) != "pass"]
+    lines: list = []
+    if rows:
+        header = [words[key].upper() for key in ("status", "host", "device", "check", "found", "wanted")]
+        widths = [max(width(cells[column]) for cells in [header, *(cells for cells, dummy in rows)]) for column in range(len(header))]
+        lines.append(_padded(header, widths))
+        for cells, below in rows:
+            lines += [_padded(cells, widths), *(INDENT + text for text in below)]
+    return lines + host_lines(checks, words)
+
+
+def _row(check, words):
+    """Return the cells of one check, and the lines below them."""
+    found, wanted = one_line(check.get("observed")) or words["absent"], one_line(check.get("expected")) or words["absent"]
+    title, remedy = one_line(check.get("title")), one_line(check.get("remedy"))
+    cells = [status_text(check, words), one_line(check.get("host")), one_line(check.get("device")), one_line(check.get("check"))]
+    below = [title] if title else []
+    if max(width(found), width(wanted)) > VALUE_WIDTH:
+        cells += ["", ""]
+        below += [words["labelled"].format(label=words[key], text=text) for key, text in (("found", found), ("wanted", wanted))]
+    else:
+        cells += [found, wanted]
+    return cells, below + ([words["labelled"].format(label=words["remedy"], text=remedy)] if remedy else [])
+
+
+def _padded(cells, widths):
+    """Return the cells in columns two spaces apart."""
+    return "  ".join(cell + " " * (columns - width(cell)) for cell, columns in zip(cells, widths)).rstrip()
+
+
+def host_lines(checks: list, words: dict) -> list:
+    """Return ``HOST: 58 pass, 1 fail`` for every host, in the order in which they first appear."""
+    by_host: dict = {}
+    for check in checks:
+        by_host.setdefault(one_line(check.get("host")), []).append(check)
+    order = ("pass", *(name for name in KINDS if name != "pass"))
+    return [f"{host}: {counts_text(count_kinds(mine), words, order)}" for host, mine in by_host.items()]
 
 
 def plan_lines(result: dict) -> list:

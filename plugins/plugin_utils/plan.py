@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from . import commandline, inputs, nodes, ranks, recipes, units
 from . import data as data_folders
+from .checks import accept_checks
 from .messages import check, failed, shown
 from .request import agreed
 
@@ -90,6 +91,7 @@ def compute(request: dict, discovered: dict | None = None) -> dict:
         return {"plan": None, "checks": list(request["checks"]), "notices": []}
     data, found = data_folders.load_all(request["run"].get("vllm_data_dirs") or [])
     groups, settled, checks, said = settle(request, discovered or {}, data)
+    found += accept_checks(request["run"].get("preflight_accept") or [], data["checks"], request["hosts"])
     checks = _distinct([*request["checks"], *found, *checks])
     plan = None if failed(checks) else units.assemble(groups, settled, request, said)
     return {"plan": plan, "checks": checks, "notices": said}

@@ -9,7 +9,7 @@ A ``group`` is a plan.Group of which every attribute is settled.
 
 from __future__ import annotations
 
-from . import commandline, ranks
+from . import commandline, conditions, ranks
 from .request import SCHEMA
 
 #: Of a larger group the addresses are not listed one by one in every unit: no_proxy would grow with the square of the hosts.
@@ -38,13 +38,15 @@ def rank_arguments(group, block: ranks.Block, head_ip: str) -> dict:
 def assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
     """Return the plan of groups that have no problem."""
     plan = {"schema": SCHEMA, "run": _run(request), "groups": {}, "hosts": {}, "notices": said}
+    machines = {group.hardware: group.machine for group in groups}
     for host in request["hosts"]:
         node = settled[host]
         plan["hosts"][host] = {
             "local_ip": node.local_ip,
             "nic_name": node.nic_name,
             "hardware": node.hardware,
-            "npus_expected": len(node.npus),
+            "npus": list(node.npus),
+            "npus_expected": _npus_expected(node, request["inputs"][host], machines),
             "units": [],
         }
     for group in groups:
@@ -52,13 +54,19 @@ def assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
         shm = group.host_setting("vllm_shm_size", request["inputs"])
         head_ip = settled[group.head].local_ip
         quiet = _no_proxy(group, settled)
-        plan["groups"][group.name] = _group_entry(group, head_ip, weights, image)
+        plan["groups"][group.name] = _group_entry(group, settled, weights, image)
         for block in group.blocks:
             for part in ranks.slices(block, group.tensor_parallel_size):
                 unit = _unit(group, block, part, head_ip, weights, image, shm[block.host])
                 unit["no_proxy"] = quiet(block.host)
                 plan["hosts"][block.host]["units"].append(unit)
     return plan
+
+
+def _npus_expected(node, stated: dict, machines: dict) -> int:
+    """Return how many NPUs a node has to show: as stated, else no fewer than the reference machine of its generation has."""
+    found = len(node.npus)
+    return found if "vllm_npus" in stated else max(found, machines[node.hardware]["npus"])
 
 
 def _run(request: dict) -> dict:
@@ -92,20 +100,21 @@ def _no_proxy(group, settled: dict):
     return lambda host: list(dict.fromkeys([head, settled[host].local_ip, *networks, *local]))
 
 
-def _group_entry(group, head_ip: str, weights: dict, image: str) -> dict:
+def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
     """Return what every role may want to know of a group."""
     env, _reasons = group.envs[group.head]
     return {
         "role": group.role,
         "head": group.head,
         "hosts": group.hosts,
+        "addresses": {host: settled[host].local_ip for host in group.hosts},
         "data_parallel_size": group.data_parallel_size,
         "tensor_parallel_size": group.tensor_parallel_size,
         "model": group.settings["vllm_model"],
         "release": group.settings["vllm_ascend_version"],
         "hardware": group.hardware,
         "served_model_name": group.settings["vllm_served_model_name"] or group.recipe.served_model_name,
-        "api": {"host": group.head, "address": head_ip, "port": group.settings["vllm_port"]},
+        "api": {"host": group.head, "address": settled[group.head].local_ip, "port": group.settings["vllm_port"]},
         "api_key_file": group.settings["vllm_api_key_file"],
         "rpc_port": group.settings["vllm_data_parallel_rpc_port"],
         "image": image,
@@ -114,6 +123,14 @@ def _group_entry(group, head_ip: str, weights: dict, image: str) -> dict:
         "recipe_source": group.recipe.source,
         "software": {key: group.release.get(key) for key in ("vllm", "cann", "mooncake", "torch", "torch_npu", "hdk")},
     }
+
+
+def _required(mount: dict, group) -> bool:
+    """Return whether a mount's source has to be there: as the data says, or by a condition on the group."""
+    stated = mount["required"]
+    if isinstance(stated, bool):
+        return stated
+    return conditions.holds(stated, {"nodes": len(group.hosts), "role": group.role, "hardware": group.hardware})
 
 
 def _unit(group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: dict, image: str, shm_size: str) -> dict:
@@ -131,7 +148,7 @@ def _unit(group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: d
         **group.flags,
     }
     candidates = {
-        entry["target"]: {key: entry[key] for key in ("sources", "type", "required")}
+        entry["target"]: {"sources": entry["sources"], "type": entry["type"], "required": _required(entry, group)}
         for entry in group.machine["mounts"]
     }
     start = group.release["start"]

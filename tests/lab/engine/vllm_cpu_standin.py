@@ -16,6 +16,7 @@ def register():
     _respect_expert_map()
     _force_eager_mode()
     _start_quickly()
+    _hold_npus()
 
 
 def _accept_ascend_quantization():
@@ -139,3 +140,28 @@ def _start_quickly():
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
 
     CpuPlatform.check_and_update_config = classmethod(check_and_update_config)
+
+
+def _hold_npus():
+    """A worker keeps the NPU it would run on open, as one with a driver behind it does: the node's npu-smi then shows who has it.
+
+    The NPU of a worker is counted as vLLM counts it: data-parallel rank on this node times the workers of a rank, plus the worker's own number,
+    among the devices visible here. The API server has no worker, and so holds none.
+    """
+    import glob
+    import os
+
+    from vllm.v1.worker.cpu_worker import CPUWorker
+
+    original = CPUWorker.init_device
+
+    def init_device(self):
+        parallel = self.parallel_config
+        visible = sorted(glob.glob("/dev/davinci[0-9]*"), key=lambda path: int(path.removeprefix("/dev/davinci")))
+        number = (parallel.data_parallel_rank_local or 0) * parallel.world_size + self.local_rank
+        if number < len(visible):
+            # For a reader or writer there is no driver to answer; a handle on the name alone needs none.
+            self.npu = os.open(visible[number], os.O_PATH)
+        return original(self)
+
+    CPUWorker.init_device = init_device

@@ -16,6 +16,10 @@ KEY = SSH / "id_ed25519"
 KNOWN_HOSTS = SSH / "known_hosts"
 CONFIG = SSH / "config"
 VARIABLES = RUN / "vars.yml"
+INVENTORY = RUN / "inventory.yml"
+MANAGEMENT_INVENTORY = RUN / "management.yml"
+# The shipped deployment whose group variables fit, by generation.
+_SHIPPED = {"a2": "a2_pair", "a3": "a3_single"}
 USER = "ops"
 
 # What the CPU engine needs besides the recipe; without the thread variables two engines on one machine fight for the same core.
@@ -39,8 +43,14 @@ def make_key(path) -> str:
 def write_ssh(nodes: list[shape.Node], host_keys: dict[str, str]) -> None:
     """Writes known_hosts and the ssh configuration. ``host_keys`` maps a node's name to its public host key."""
     (SSH / "cp").mkdir(parents=True, exist_ok=True)
-    KNOWN_HOSTS.write_text("".join(f"{node.name},{node.address} {' '.join(host_keys[node.name].split()[:2])}\n" for node in nodes))
-    blocks = [f"Host {node.name} {node.address}\n    HostName {node.address}\n" for node in nodes]
+    lines = []
+    blocks = []
+    for node in nodes:
+        names = (node.name, node.address, node.management_name, node.management_address)
+        lines.append(f"{','.join(names)} {' '.join(host_keys[node.name].split()[:2])}\n")
+        for name, address in (names[:2], names[2:]):
+            blocks.append(f"Host {name} {address}\n    HostName {address}\n")
+    KNOWN_HOSTS.write_text("".join(lines))
     common = {
         "User": USER,
         "IdentityFile": KEY,
@@ -81,6 +91,31 @@ def variables() -> dict:
 def write_variables() -> None:
     head = f"# The lab of {CHECKOUT}, for: ansible-playbook site.yml -i <inventory> -e @{VARIABLES}\n---\n"
     VARIABLES.write_text(head + "".join(f"{name}: {json.dumps(value)}\n" for name, value in variables().items()))
+
+
+def inventory(lab: shape.Shape, management: bool = False) -> str:
+    """An inventory of every node of the lab, as YAML; ``management``: reached at the management addresses."""
+    hosts = {
+        node.name: {"ansible_host": node.management_address if management else node.address, "vllm_local_ip": node.address} for node in lab.nodes
+    }
+    lines = ["---", f"# {lab}, reached over the {'management' if management else 'service'} network.", "vllm:", "  hosts:"]
+    for name, own in hosts.items():
+        lines += [f"    {name}:", *(f"      {key}: {value}" for key, value in own.items())]
+    return "\n".join(lines) + "\n"
+
+
+def write_inventories(lab: shape.Shape) -> None:
+    """Writes both inventories, and beside them the group variables of the shipped deployment of this generation.
+
+    One difference: reports go into the lab's own folder.
+    """
+    INVENTORY.write_text(inventory(lab))
+    MANAGEMENT_INVENTORY.write_text(inventory(lab, management=True))
+    shipped = (CHECKOUT / "inventories" / _SHIPPED[lab.generation] / "group_vars" / "vllm.yml").read_text()
+    lines = [line for line in shipped.splitlines() if not line.startswith("vllm_report_dir:")]
+    group_vars = RUN / "group_vars"
+    group_vars.mkdir(exist_ok=True)
+    (group_vars / "vllm.yml").write_text("\n".join([*lines, "", f"vllm_report_dir: {RUN / 'reports'}"]) + "\n")
 
 
 def close_connections() -> None:

@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 from lablib import access, engine_image, host, layers, network, node_image, nodes, rootfs, services, shape
@@ -19,15 +20,26 @@ from lablib.places import CACHE, LAB_SOURCE, LOGS, RUN, STATE, cached, content_k
 from lablib.say import LabError, run_logged, say, step
 
 _STATE_FILE = RUN / "lab.json"
+#: Seconds between two packets of a ping, as the real tool is taken to send them.
+PACKET_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
 class Running:
-    """What ``run/lab.json`` says of the lab that is up. ``inputs`` is the hash of everything the lab was made from."""
+    """What ``run/lab.json`` says of the lab that is up.
+
+    ``inputs`` is the hash of everything the lab was made from, ``packet_interval_s`` the pace of the emulator's pings.
+    """
 
     lab: shape.Shape
     engine: Engine
     inputs: str
+    packet_interval_s: float = PACKET_INTERVAL_S
+
+    @property
+    def service_containers(self) -> list[str]:
+        """The containers beside the nodes: a light lab has none."""
+        return [] if self.lab.light else [services.REGISTRY_CONTAINER, services.HUB_CONTAINER]
 
 
 @contextmanager
@@ -46,7 +58,10 @@ def running() -> Running | None:
         blob = json.loads(_STATE_FILE.read_text())
     except (OSError, ValueError):
         return None
-    found = Running(shape.Shape(blob["generation"], blob["nodes"]), Engine(blob["docker_host"], blob["own_engine"]), blob["inputs"])
+    found = Running(
+        shape.Shape(blob["generation"], blob["nodes"], blob.get("light", False)), Engine(blob["docker_host"], blob["own_engine"]),
+        blob["inputs"], blob.get("packet_interval_s", PACKET_INTERVAL_S),
+    )  # fmt: skip
     return found if host.answers(found.engine) else None
 
 
@@ -60,32 +75,39 @@ def need_running() -> Running:
 def inputs_key() -> str:
     """Changes when a running lab would have to be made anew: the node image, the engine image, the model, the hub, the way nodes start."""
     return content_key(
-        rootfs.key(), LAB_SOURCE / "engine", LAB_SOURCE / "hub.py", Path(nodes.__file__), Path(services.__file__),
+        rootfs.key(), LAB_SOURCE / "engine", LAB_SOURCE / "service_faults", LAB_SOURCE / "hub.py", Path(nodes.__file__), Path(services.__file__),
         Path(network.__file__), Path(shape.__file__), str(emulator_dir()),
     )  # fmt: skip
 
 
-def up(lab: shape.Shape, replace: bool) -> None:
-    """Brings up a lab of this shape, or keeps the one that is there."""
+def up(lab: shape.Shape, replace: bool, packet_interval_s: float | None = None) -> None:
+    """Brings up a lab of this shape, or keeps the one that is there.
+
+    ``packet_interval_s``: the pace of pings; None leaves that of a lab that is kept and gives a new one the default.
+    """
     there = running()
     if there and not replace:
         if there.lab != lab:
             raise LabError(f"a lab of {there.lab} is up, not of {lab}: `lab down` first, or `lab up --replace`")
         if there.inputs == inputs_key():
             faults = heal(there)
+            if packet_interval_s is not None and packet_interval_s != there.packet_interval_s:
+                set_packet_interval(there, packet_interval_s)
             if not faults:
                 return say(f"a healthy lab of {lab} is up already")
             raise LabError(f"the lab that is up is not healthy ({'; '.join(faults)}): `lab up --replace` makes it anew")
         say("the lab that is up was made from other files than this checkout has: making it anew")
     if there or RUN.exists():
         tear_down(quiet=not there)
-    host.require_machine()
+    host.require_machine(light=lab.light)
     engine = host.provide_engine()
     _refuse_strangers(engine, lab)
-    model = _build_all()
+    if lab.light:
+        rootfs.build()
+    model = None if lab.light else _build_all()
     image = node_image.load(engine)
     try:
-        _start(engine, image, lab, model)
+        _start(Running(lab, engine, inputs_key(), packet_interval_s or PACKET_INTERVAL_S), image, model)
     except BaseException:
         say("bringing the lab up failed; `lab down` removes what there is")
         raise
@@ -114,24 +136,38 @@ def _model() -> Path:
     return cached("model", content_key(script), lambda folder: run_logged([sys.executable, str(script), str(folder)], LOGS / "model.log"))
 
 
-def _start(engine: Engine, image: str, lab: shape.Shape, model: Path) -> None:
+def _record(run: Running) -> None:
+    blob = {
+        "generation": run.lab.generation, "nodes": run.lab.size, "light": run.lab.light, "docker_host": run.engine.host,
+        "own_engine": run.engine.ours, "inputs": run.inputs, "packet_interval_s": run.packet_interval_s,
+    }  # fmt: skip
+    _STATE_FILE.write_text(json.dumps(blob, indent=2) + "\n")
+
+
+def set_packet_interval(there: Running, seconds: float) -> None:
+    """Changes the pace of pings of a lab that is up, at once."""
+    nodes.set_packet_interval(there.lab, seconds)
+    _record(replace_fields(there, packet_interval_s=seconds))
+    say(f"pings now send one packet every {seconds:g} s")
+
+
+def _start(run: Running, image: str, model: Path | None) -> None:
+    """``model``: the folder the hub serves; None in a light lab."""
+    lab, engine = run.lab, run.engine
     # Recorded before the first thing is made: whatever happens from here on, `lab down` finds the engine.
     RUN.mkdir(parents=True, exist_ok=True)
-    _STATE_FILE.write_text(
-        json.dumps(
-            {"generation": lab.generation, "nodes": lab.size, "docker_host": engine.host, "own_engine": engine.ours, "inputs": inputs_key()},
-            indent=2,
-        )
-        + "\n"
-    )
+    _record(run)
     network.create(engine)
     nodes.configure(lab)
-    say("starting registry and hub")
-    services.start(engine, image, _registry_storage(), model)
+    nodes.set_packet_interval(lab, run.packet_interval_s)
+    if model:
+        say("starting registry and hub")
+        services.start(engine, image, _registry_storage(), model)
     say(f"starting {lab}: {', '.join(node.name for node in lab.nodes)}")
     nodes.start(engine, image, lab)
-    services.wait()
-    push_engine_image()
+    if model:
+        services.wait()
+        push_engine_image()
     nodes.wait(engine, lab)
     say(f"the lab is up: {lab}; variables for Ansible: {access.VARIABLES}")
 
@@ -160,7 +196,7 @@ def _refuse_strangers(engine: Engine, lab: shape.Shape) -> None:
 def heal(there: Running) -> list[str]:
     """Starts containers of the lab that were stopped; returns what is wrong all the same."""
     stopped = False
-    for name in [services.REGISTRY_CONTAINER, services.HUB_CONTAINER, *(node.name for node in there.lab.nodes)]:
+    for name in [*there.service_containers, *(node.name for node in there.lab.nodes)]:
         container = there.engine.inspect(name)
         if container and not container["State"]["Running"]:
             say(f"{name} was stopped: starting it")
@@ -168,7 +204,8 @@ def heal(there: Running) -> list[str]:
             stopped = True
     if stopped:
         try:
-            services.wait()
+            if there.service_containers:
+                services.wait()
             nodes.wait(there.engine, there.lab)
         except LabError as error:
             return [str(error)]
@@ -178,9 +215,9 @@ def heal(there: Running) -> list[str]:
 
 def health(there: Running) -> list[str]:
     """What is wrong with a lab, one line each; empty when all is well."""
-    faults = [f"{name} does not answer" for name in services.silent_services()]
+    faults = [f"{name} does not answer" for name in services.silent_services()] if there.service_containers else []
     with ThreadPoolExecutor() as pool:
-        reasons = pool.map(lambda node: nodes.fault(there.engine, node), there.lab.nodes)
+        reasons = pool.map(lambda node: nodes.fault(there.engine, node, there.lab.light), there.lab.nodes)
     return faults + [f"{node.name}: {reason}" for node, reason in zip(there.lab.nodes, reasons) if reason]
 
 

@@ -22,6 +22,7 @@ from lablib.say import LabError, run_logged, say, step
 _OWN_SOCKET = RUN / "docker.sock"
 _OWN_PID = RUN / "dockerd.pid"
 _MIN_MEMORY_MB = 8_000
+_MIN_MEMORY_LIGHT_MB = 1_500
 _MIN_DISK_MB = 15_000
 # command -> Debian package. A running engine makes the two of the engine itself unnecessary.
 _PACKAGES = {
@@ -84,13 +85,14 @@ def require_builder() -> None:
         raise LabError(f"the lab needs {_MIN_DISK_MB} MB of free disk at {STATE}, found {free} MB (ASCEND_VLLM_LAB_DIR puts it elsewhere)")
 
 
-def require_machine() -> None:
-    """Stops, in one line, on a machine that cannot carry the lab."""
+def require_machine(light: bool = False) -> None:
+    """Stops, in one line, on a machine that cannot carry the lab. A light lab serves nothing and needs less."""
     require_builder()
     memory = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(memory["MemAvailable"].split()[0]) // 1024
-    if available < _MIN_MEMORY_MB:
-        raise LabError(f"the lab needs {_MIN_MEMORY_MB} MB of available memory (a served pair takes 7 GB), found {available} MB")
+    needed, why = (_MIN_MEMORY_LIGHT_MB, "32 light nodes") if light else (_MIN_MEMORY_MB, "a served pair takes 7 GB")
+    if available < needed:
+        raise LabError(f"the lab needs {needed} MB of available memory ({why}), found {available} MB")
     _require_overlay()
     _require_free_network()
 
@@ -120,7 +122,7 @@ def _require_free_network() -> None:
         if interface["ifname"].startswith(shape.BRIDGE_PREFIX):  # the lab itself is up
             continue
         for address in interface.get("addr_info", []):
-            for network in (shape.SERVICE_NETWORK, shape.ROCE_NETWORK):
+            for network in (shape.SERVICE_NETWORK, shape.MANAGEMENT_NETWORK, shape.ROCE_NETWORK):
                 if address.get("local") and shape.contains(network, address["local"]):
                     raise LabError(f"the lab's network {network} is in use on this machine: {interface['ifname']} has {address['local']}")
 

@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The two networks of the lab: the service network (eth0 of every node) and the wire that joins the nodes' RoCE sides."""
+"""The networks of the lab: service (eth0 of every node), management (mgmt0) and the wire that joins the nodes' RoCE sides (roce0)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from lablib import shape
 from lablib.host import Engine
 
 SERVICE = "ascend-vllm-lab"
+MANAGEMENT = "ascend-vllm-lab-management"
 ROCE = "ascend-vllm-lab-roce"
-_BRIDGES = {SERVICE: f"{shape.BRIDGE_PREFIX}service", ROCE: f"{shape.BRIDGE_PREFIX}roce"}
+_BRIDGES = {SERVICE: f"{shape.BRIDGE_PREFIX}service", MANAGEMENT: f"{shape.BRIDGE_PREFIX}mgmt", ROCE: f"{shape.BRIDGE_PREFIX}roce"}
+#: What a node calls its interfaces, and the network each belongs to.
+INTERFACES = {"eth0": shape.SERVICE_NETWORK, "mgmt0": shape.MANAGEMENT_NETWORK, "roce0": shape.ROCE_NETWORK}
 
 
 def create(engine: Engine) -> None:
-    """Creates both networks. The RoCE one is a plain bridge: what crosses it are the frames of the NPUs."""
+    """Creates the networks. The RoCE one is a plain bridge: what crosses it are the frames of the NPUs.
+
+    The management one is internal: the nodes' default route stays on the service network.
+    """
     present = engine.labelled("network")
     for name, subnet, options in (
         (SERVICE, shape.SERVICE_NETWORK, ["--gateway", shape.GATEWAY]),
+        (MANAGEMENT, shape.MANAGEMENT_NETWORK, ["--internal"]),
         (ROCE, shape.ROCE_NETWORK, ["--opt", "com.docker.network.bridge.inhibit_ipv4=true"]),
     ):
         if name not in present:

@@ -17,6 +17,8 @@ GATEWAY = "198.51.100.1"
 SERVICES_ADDRESS = "198.51.100.2"
 REGISTRY = f"{SERVICES_ADDRESS}:5000"
 HUB = f"{SERVICES_ADDRESS}:8090"
+# TEST-NET-3: a node is still reached here when its service NIC is down. Same last byte as the service address.
+MANAGEMENT_NETWORK = IPv4Network("203.0.113.0/24")
 # Docker wants a subnet for every bridge. The nodes drop these addresses at boot: the NPUs bring their own.
 ROCE_NETWORK = IPv4Network("198.18.77.0/24")
 
@@ -41,6 +43,7 @@ GENERATIONS = {
     "a3": Generation(npus=16, first_address=31, default_nodes=1),
 }
 MAX_NODES = 16
+MAX_LIGHT_NODES = 32
 
 
 def contains(network: IPv4Network, address: str) -> bool:
@@ -55,22 +58,36 @@ class Node:
     index: int
     address: str
 
+    @property
+    def management_name(self) -> str:
+        """The host name under which ssh reaches the node over the management network."""
+        return f"{self.name}-mgmt"
+
+    @property
+    def management_address(self) -> str:
+        return str(MANAGEMENT_NETWORK[int(self.address.rsplit(".", 1)[1])])
+
 
 @dataclass(frozen=True)
 class Shape:
-    """What a lab is made of. Two labs of equal shape are interchangeable."""
+    """What a lab is made of. Two labs of equal shape are interchangeable.
+
+    A light lab's nodes have sshd, Python and the emulated NPUs only, and there is neither registry nor hub.
+    """
 
     generation: str
     size: int
+    light: bool = False
 
     def __post_init__(self):
         if self.generation not in GENERATIONS:
             raise ValueError(f"unknown generation {self.generation!r}: known are {', '.join(sorted(GENERATIONS))}")
-        if not 1 <= self.size <= MAX_NODES:
-            raise ValueError(f"a lab has 1 to {MAX_NODES} nodes, not {self.size}")
+        most = MAX_LIGHT_NODES if self.light else MAX_NODES
+        if not 1 <= self.size <= most:
+            raise ValueError(f"a {'light ' if self.light else ''}lab has 1 to {most} nodes, not {self.size}")
 
     def __str__(self):
-        return f"{self.size} {self.generation} node{'s' if self.size > 1 else ''}"
+        return f"{self.size} {'light ' if self.light else ''}{self.generation} node{'s' if self.size > 1 else ''}"
 
     @property
     def npus(self) -> int:

@@ -114,6 +114,49 @@ def test_processes_of_the_state_and_of_the_drop_folder_are_shown_and_counted(a2)
     assert out.count("No running processes") == 7
 
 
+@pytest.fixture(name="holder")
+def holder_fixture(a2):
+    """A process 77, an engine core, that has NPUs 2 and 5 open; as /proc shows it."""
+    folder = pathlib.Path(a2.proc, "77", "fd")
+    folder.mkdir(parents=True)
+    for number, target in enumerate(["/dev/null", "/dev/davinci2", "/dev/davinci5", "/dev/davinci5", "/dev/davinci_manager"]):
+        (folder / str(number)).symlink_to(target)
+    (folder.parent / "comm").write_text("VLLM::EngineCor\n", encoding="utf-8")
+    pathlib.Path(a2.proc, "meminfo").touch()
+    pathlib.Path(a2.proc, "78").mkdir()
+    return a2
+
+
+def test_a_process_that_has_a_device_open_is_a_process_of_that_npu_with_its_memory(holder):
+    out = smi(holder, "info").stdout
+    assert "| 2       0                 | 77            | VLLM::EngineCor          | 56630                   |\n" in out
+    assert "| 5       0                 | 77            | VLLM::EngineCor          | 56630                   |\n" in out
+    assert out.count("No running processes") == 6
+    assert "60042/ 65536" in out
+    assert smi(holder, "info", "-t", "proc-mem", "-i", "2").stdout.count("Process id:77") == 1
+
+
+def test_what_was_told_of_a_process_goes_before_what_is_found(holder):
+    with states.changing(holder) as stored:
+        stored["processes"] = [{"phy_id": 2, "pid": 77, "name": "told", "memory_mb": 100}]
+    assert [(process["phy_id"], process["name"]) for process in states.processes(holder, states.load(holder))] == [
+        (2, "told"), (5, "VLLM::EngineCor")]
+
+
+def test_hccn_tool_knows_the_same_processes(holder, kernel):
+    assert [hccn_run(holder, "-i", npu, "-process", "-g").stdout for npu in ("2", "3")] == [
+        "device hccp process: exist\n", "device hccp process: not exist\n"]
+
+
+def test_the_file_of_the_lab_sets_the_pace_of_a_ping(a2, kernel):
+    hccn_run(a2, "-i", "0", "-ping", "-g", "address", "10.20.2.10")
+    pathlib.Path(a2.packet_interval).parent.mkdir(parents=True, exist_ok=True)
+    for text in ("0.25\n", "soon\n"):
+        pathlib.Path(a2.packet_interval).write_text(text, encoding="utf-8")
+        hccn_run(a2, "-i", "0", "-ping", "-g", "address", "10.20.2.10")
+    assert [interval for dummy, dummy, dummy, interval in kernel["pings"]] == [1.0, 0.25, 1.0]
+
+
 @pytest.mark.parametrize("argv, code, text", [
     ([], 215, "Usage: npu-smi <Command|-h|-v> [Options...]"),
     (["frob"], 211, "Command or option is not found."),
@@ -368,7 +411,7 @@ def test_a_second_call_while_one_runs_is_told_so(a2):
             first.kill()
     assert (done.returncode, done.stdout, done.stderr) == (11, BUSY, "")
     done = program(a2, "hccn_tool", "-i", "0", "-process", "-g", ASCEND_LAB_AS_ROOT="1")
-    assert (done.returncode, done.stdout) == (0, "device hccp process: exist\n")
+    assert (done.returncode, done.stdout) == (0, "device hccp process: not exist\n")
 
 
 def is_locked(path):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -51,10 +52,19 @@ def test_no_address_is_used_twice_whatever_the_shapes():
     assert all(shape.contains(shape.SERVICE_NETWORK, address) for address in addresses)
 
 
-@pytest.mark.parametrize(("generation", "size"), [("a9", 2), ("a2", 0), ("a2", 17), ("a2", -1)])
-def test_impossible_shapes_are_refused(generation, size):
+@pytest.mark.parametrize(("generation", "size", "light"), [("a9", 2, False), ("a2", 0, False), ("a2", 17, False), ("a2", -1, False), ("a2", 33, True)])
+def test_impossible_shapes_are_refused(generation, size, light):
     with pytest.raises(ValueError, match="generation|nodes"):
-        shape.Shape(generation, size)
+        shape.Shape(generation, size, light)
+
+
+def test_a_light_lab_is_another_shape_has_more_nodes_and_no_services():
+    lab = shape.Shape("a2", 32, light=True)
+    assert len({node.address for node in lab.nodes} - {shape.GATEWAY, shape.SERVICES_ADDRESS}) == 32
+    assert shape.Shape("a2", 2, light=True) != shape.Shape("a2", 2)
+    assert str(shape.Shape("a2", 2, light=True)) == "2 light a2 nodes"
+    assert bringup.Running(lab, host.Engine(None, False), "x").service_containers == []
+    assert len(bringup.Running(shape.Shape("a2", 2), host.Engine(None, False), "x").service_containers) == 2
 
 
 @pytest.mark.parametrize(("inventory", "generation", "size"), [("a2_pair", "a2", 2), ("a2_quad", "a2", 4), ("a3_single", "a3", 1)])
@@ -77,6 +87,7 @@ def test_a_node_is_described_to_the_emulator():
         "npus": 8,
         "roce_interface": "roce0",
         "service_address": "198.51.100.12",
+        "management_address": "203.0.113.12",
     }
 
 
@@ -104,10 +115,32 @@ def test_known_hosts_has_name_and_address_of_every_node(tmp_path, monkeypatch):
         monkeypatch.setattr(access, name, path)
     lab = shape.Shape("a2", 2)
     access.write_ssh(lab.nodes, {node.name: f"ssh-ed25519 AAAA{node.index} a comment" for node in lab.nodes})
-    assert (tmp_path / "known_hosts").read_text() == "a2-node0,198.51.100.11 ssh-ed25519 AAAA0\na2-node1,198.51.100.12 ssh-ed25519 AAAA1\n"
+    assert (tmp_path / "known_hosts").read_text() == (
+        "a2-node0,198.51.100.11,a2-node0-mgmt,203.0.113.11 ssh-ed25519 AAAA0\na2-node1,198.51.100.12,a2-node1-mgmt,203.0.113.12 ssh-ed25519 AAAA1\n"
+    )
     config = (tmp_path / "config").read_text()
-    assert "Host a2-node1 198.51.100.12" in config
+    assert "Host a2-node1 198.51.100.12\n    HostName 198.51.100.12\n" in config
+    assert "Host a2-node1-mgmt 203.0.113.12\n    HostName 203.0.113.12\n" in config
     assert "StrictHostKeyChecking yes" in config
+
+
+@pytest.mark.parametrize(("lab", "node", "address", "management"), [
+    (shape.Shape("a2", 2), "a2-node1", "198.51.100.12", "203.0.113.12"),
+    (shape.Shape("a3", 1), "a3-node0", "198.51.100.31", "203.0.113.31"),
+    (shape.Shape("a2", 32, light=True), "a2-node31", "198.51.100.42", "203.0.113.42"),
+])  # fmt: skip
+def test_the_inventories_have_every_node_by_either_network(tmp_path, monkeypatch, lab, node, address, management):
+    yaml = pytest.importorskip("yaml")
+    for name, path in (("RUN", tmp_path), ("INVENTORY", tmp_path / "inventory.yml"), ("MANAGEMENT_INVENTORY", tmp_path / "management.yml")):
+        monkeypatch.setattr(access, name, path)
+    access.write_inventories(lab)
+    for file, reached_at in (("inventory.yml", address), ("management.yml", management)):
+        hosts = yaml.safe_load((tmp_path / file).read_text())["vllm"]["hosts"]
+        assert list(hosts) == [entry.name for entry in lab.nodes]
+        assert hosts[node] == {"ansible_host": reached_at, "vllm_local_ip": address}
+    group = yaml.safe_load((tmp_path / "group_vars" / "vllm.yml").read_text())
+    assert (group["vllm_hardware"], group["vllm_npus"], group["ansible_become"]) == (lab.generation, lab.npus, True)
+    assert group["vllm_report_dir"] == str(tmp_path / "reports")
 
 
 # -- the cache
@@ -402,7 +435,7 @@ def no_lab(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("words", [["vars"], ["faults"], ["exec", "a2-node0", "true"], ["fault", "a2-node0", "list"], ["reboot", "a2-node0"]])
+@pytest.mark.parametrize("words", [["vars"], ["inventory"], ["faults"], ["exec", "a2-node0", "true"], ["fault", "a2-node0", "list"], ["reboot", "a2-node0"]])
 def test_without_a_lab_every_command_says_so_in_one_line(no_lab, words, capsys):
     assert cli.main(words) == 1
     assert capsys.readouterr().err == "lab: no lab is up: `tests/lab/lab up` brings one up\n"
@@ -437,6 +470,34 @@ def test_a_healthy_lab_of_the_same_shape_is_kept(pair_up, monkeypatch, capsys):
     monkeypatch.setattr(bringup, "heal", lambda there: [])
     bringup.up(shape.Shape("a2", 2), replace=False)
     assert "a healthy lab of 2 a2 nodes is up already" in capsys.readouterr().out
+
+
+@pytest.fixture
+def paces(pair_up, monkeypatch):
+    """The paces that were written to the nodes of a healthy pair."""
+    written = []
+    monkeypatch.setattr(bringup, "heal", lambda there: [])
+    monkeypatch.setattr(nodes, "set_packet_interval", lambda lab, seconds: written.append((lab, seconds)))
+    return written
+
+
+def test_the_pace_of_pings_changes_at_once_on_a_lab_that_is_up(paces):
+    assert bringup.running().packet_interval_s == 1
+    bringup.up(shape.Shape("a2", 2), replace=False, packet_interval_s=0.05)
+    assert paces == [(shape.Shape("a2", 2), 0.05)]
+    assert bringup.running().packet_interval_s == 0.05
+    bringup.up(shape.Shape("a2", 2), replace=False)
+    assert (len(paces), bringup.running().packet_interval_s) == (1, 0.05)
+
+
+def test_the_pace_of_pings_comes_from_the_option_else_from_the_environment(paces, monkeypatch, capsys):
+    monkeypatch.setattr(bringup, "only_one", contextlib.nullcontext)
+    monkeypatch.setenv("ASCEND_VLLM_LAB_PACKET_INTERVAL", "0.5")
+    assert cli.main(["up"]) == 0
+    assert cli.main(["up", "--packet-interval", "0.25"]) == 0
+    assert [seconds for dummy, seconds in paces] == [0.5, 0.25]
+    assert cli.main(["up", "--packet-interval", "0"]) == 1
+    assert "--packet-interval 0: from 0.002 to 60 seconds" in capsys.readouterr().err
 
 
 def test_an_unhealthy_lab_is_named_and_left_alone(pair_up, monkeypatch):

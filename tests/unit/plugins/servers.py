@@ -187,6 +187,8 @@ class FakeEngine:
         """Answer one request."""
         if asked.path == "/info":
             return 200, self.info
+        if asked.path == "/containers/json":
+            return 200, [{"Id": name, "Names": ["/" + name]} for name in self.containers]
         kind, dummy, rest = asked.path.lstrip("/").partition("/")
         name, dummy, what = rest.rpartition("/")
         known = {("containers", "json"): self.containers, ("images", "json"): self.images, ("containers", "logs"): self.logs}.get((kind, what), {})

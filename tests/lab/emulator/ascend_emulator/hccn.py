@@ -144,7 +144,8 @@ def get_net_health(call):
         return text.net_health("Init" if call.state["generation"] == "a3" else "Fault")
     if not call.reachable:
         return text.net_health("Success")
-    replies = fabric.ping(call.phy_id, target, 1, 1, wait_s=0.5)
+    # The device asks again and again; here one echo has the time that a few of its tries take.
+    replies = fabric.ping(call.phy_id, target, 1, 1, wait_s=2.0)
     if replies is None or replies[0] == "unreachable":
         return text.net_health("Unreachable")
     return text.net_health("Receive timeout" if replies[0] == "timeout" else "Success")
@@ -243,6 +244,12 @@ def get_mtu(call):
     return text.mtu(call.port()["mtu"])
 
 
+def get_process(call):
+    """hccp is the driver's own process on the device; it is taken to run for as long as a process of the host uses the NPU."""
+    used = any(process["phy_id"] == call.phy_id for process in states.processes(call.paths, call.state))
+    return text.process("exist" if used else "not exist")
+
+
 GETTERS = {
     "-ip": get_ip, "-link": get_link, "-net_health": get_net_health, "-netdetect": get_netdetect,
     "-gateway": get_gateway, "-vnic": get_vnic, "-lldp": get_lldp, "-optical": get_optical,
@@ -250,7 +257,7 @@ GETTERS = {
     "-mac": lambda call: text.mac(call.port()["mac"]),
     "-speed": lambda call: text.speed(call.device["speed_mbps"] if call.port()["up"] else 0),
     "-fec": lambda call: text.fec(call.device["fec"]),
-    "-process": lambda call: text.process(call.device["process"]),
+    "-process": get_process,
     "-tls": lambda call: text.tls(call.phy_id, call.device["tls"]),
     "-route": lambda call: text.route(fabric.routes(call.phy_id)),
     "-version": lambda call: text.versions(call.state["driver_version"], call.state["firmware_version"]),

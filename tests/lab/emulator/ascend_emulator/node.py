@@ -31,7 +31,12 @@ from ascend_emulator import fabric, faults, hccn, state as states
 USER = "HwHiAiUser"
 MANAGERS = {"davinci_manager": (236, 64), "hisi_hdc": (237, 0), "devmm_svm": (238, 0)}
 DAVINCI_MAJOR = 236
-SHEBANG = b"#!/usr/bin/env -S python3 -IS\n"
+# A node keeps an interpreter for the emulator, which no fault takes away; a container has its own.
+SHEBANG = b"""#!/bin/sh
+own=/usr/local/lib/ascend-lab/python3
+[ -x "$own" ] || own=python3
+exec "$own" -IS "$0" "$@"
+"""
 
 # A tool is one file (a zip archive that Python runs), because containers get it as one bind-mounted file. On the
 # node a copy of the package with compiled modules goes first: that halves the start-up time.

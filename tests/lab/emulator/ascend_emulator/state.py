@@ -22,9 +22,12 @@ import os
 
 SCHEMA = 1
 
-# One packet a second is what hccn_tool -ping is taken to send: three packets take about two seconds. The only
-# place where the time a ping takes is decided; state["hccn"]["packet_interval_s"] overrides it on a node.
+# One packet a second is what hccn_tool -ping is taken to send: three packets take about two seconds.
+# state["hccn"]["packet_interval_s"] overrides it on a node, and the lab's own file (Paths.packet_interval) both.
 PACKET_INTERVAL_S = 1.0
+
+# MB of HBM that a process is taken to hold of each NPU it has open (made up: a serving process fills most of an NPU).
+PROCESS_MB = 56630
 
 ROCE_PREFIX = 16
 ROCE_NETWORK = "10.20"          # every NPU of every node: 10.20.<node + 1>.<10 + phy id>/16
@@ -57,6 +60,14 @@ class Paths:
     @property
     def process_drops(self):
         return self.at("/var/lib/ascend-lab/processes.d")
+
+    @property
+    def packet_interval(self):
+        return self.at("/etc/ascend-lab/packet-interval")
+
+    @property
+    def proc(self):
+        return self.at("/proc")
 
     @property
     def hccn_conf(self):
@@ -145,7 +156,7 @@ def default_state(node):
     devices = {}
     for phy_id in range(int(node["npus"])):
         devices[str(phy_id)] = {
-            "tls": 0, "net_health": None, "netdetect": GATEWAY, "process": "exist", "fec": "rs FEC mode",
+            "tls": 0, "net_health": None, "netdetect": GATEWAY, "fec": "rs FEC mode",
             "speed_mbps": 200000, "link_up_count": 1, "link_changes": [],
             "lldp": {"ifname": "400GE1/%d/%d:%d" % (phy_id // 2 + 1, 5 + index, phy_id % 2 + 1)},
         }
@@ -168,7 +179,20 @@ def load(paths):
     """The effective state: stored values with the active faults laid over them. None when there is no state."""
     from ascend_emulator import faults  # imported late: faults itself works on the stored state
     stored = load_stored(paths)
-    return faults.overlaid(stored) if stored is not None else None
+    if stored is None:
+        return None
+    state = faults.overlaid(stored)
+    state["hccn"]["packet_interval_s"] = packet_interval(paths, state["hccn"]["packet_interval_s"])
+    return state
+
+
+def packet_interval(paths, default):
+    """Seconds between two packets of a ping: what the lab's file says, else the default."""
+    try:
+        with open(paths.packet_interval, encoding="utf-8") as handle:
+            return float(handle.read())
+    except (OSError, ValueError):
+        return default
 
 
 def load_stored(paths):
@@ -218,10 +242,11 @@ def changing(paths):
 
 
 def processes(paths, state):
-    """Processes on NPUs: those in the state and those dropped as JSON lists into processes.d.
+    """Processes on NPUs: those in the state, those dropped as JSON lists into processes.d, those that have a device open.
 
-    The folder is the hook for whatever wants to report processes by itself (one file per reporter, a list of
-    {"phy_id", "pid", "name", "memory_mb"}); an unreadable file is left out.
+    What the first two say of a process goes before what is found. The folder is the hook for whatever wants to report
+    processes by itself (one file per reporter, a list of {"phy_id", "pid", "name", "memory_mb"}); an unreadable file is
+    left out.
     """
     found = list(state["processes"])
     with contextlib.suppress(FileNotFoundError):
@@ -230,4 +255,36 @@ def processes(paths, state):
                 with contextlib.suppress(OSError, ValueError):
                     with open(os.path.join(paths.process_drops, name), encoding="utf-8") as handle:
                         found.extend(json.load(handle))
+    told = {(process["phy_id"], process["pid"]) for process in found}
+    return found + [process for process in holders(paths) if (process["phy_id"], process["pid"]) not in told]
+
+
+def holders(paths):
+    """Processes that have /dev/davinciN open, as the real driver accounts for them: one entry per process and NPU.
+
+    Processes of containers too: their pids are those of this pid namespace, and the links read as in the container.
+    """
+    found = []
+    for entry in sorted((entry for entry in _listed(paths.proc) if entry.isdigit()), key=int):
+        folder = os.path.join(paths.proc, entry)
+        opened = set()
+        for number in _listed(folder + "/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink("%s/fd/%s" % (folder, number))
+                if target.startswith("/dev/davinci") and target[12:].isdigit():
+                    opened.add(int(target[12:]))
+        if opened:
+            with contextlib.suppress(OSError):
+                with open(folder + "/comm", encoding="utf-8", errors="replace") as handle:
+                    name = handle.read().strip()
+                found.extend({"phy_id": phy_id, "pid": int(entry), "name": name, "memory_mb": PROCESS_MB}
+                             for phy_id in sorted(opened))
     return found
+
+
+def _listed(folder):
+    """Names in a folder; none where it is gone or not ours to read."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DockerEngine, demultiplex, processes_below
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DockerEngine, demultiplex, npu_access, processes_below
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, multiplexed, unix_server
 
 
@@ -31,6 +31,54 @@ def test_answers_are_what_the_engine_inspected(path):
         assert engine.image(image) == {"Id": "sha256:1"}
         assert [asked.target for asked in server.asked] == ["/info", "/containers/vllm-rank0/json", "/images/%s/json" % image]
         assert {asked.method for asked in server.asked} == {"GET"}
+
+
+def test_running_containers_are_listed(path):
+    with unix_server(path, FakeEngine(containers={"a": inspected(), "b": inspected()})) as server:
+        assert DockerEngine(path).running() == ["a", "b"]
+        # Without a query the engine lists those that run.
+        assert server.asked[0].target == "/containers/json"
+    with unix_server(path, lambda asked: (200, {"Id": "a"})):
+        with pytest.raises(OSError, match="answered no object to /containers/json"):
+            DockerEngine(path).running()
+
+
+def bind(source):
+    return {"Mounts": [{"Type": "bind", "Source": source, "Destination": "/x"}]}
+
+
+def ascend(value, runtime="ascend"):
+    return {"HostConfig": {"Runtime": runtime}, "Config": {"Env": ["A=1", "ASCEND_VISIBLE_DEVICES=%s" % value]}}
+
+
+def numbered(*numbers):
+    return ["/dev/davinci%d" % number for number in numbers]
+
+
+@pytest.mark.parametrize("found, devices, privileged", [
+    ({"HostConfig": {"Devices": [{"PathOnHost": "/dev/davinci3", "PathInContainer": "/dev/davinci0"}]}}, numbered(3), False),
+    ({"HostConfig": {"Privileged": True}}, [], True),
+    ({"HostConfig": {"Privileged": True, "Devices": [{"PathOnHost": "/dev/davinci0"}]}}, numbered(0), True),
+    ({"HostConfig": {"DeviceCgroupRules": ["c 236:* rwm"]}}, [], False),
+    (bind("/dev"), [], False),
+    (bind("/dev/"), [], False),
+    (bind("/"), [], False),
+    (bind("/dev/davinci5"), numbered(5), False),
+    (ascend("0-2,5"), numbered(0, 1, 2, 5), False),
+    (ascend("Ascend910-1,Ascend910-0"), numbered(0, 1), False),
+    (ascend("10,9"), numbered(9, 10), False),
+])
+def test_containers_that_may_use_npus(found, devices, privileged):
+    assert npu_access(found) == {"devices": devices, "privileged": privileged}
+
+
+@pytest.mark.parametrize("found", [
+    {}, {"HostConfig": {"Devices": None, "DeviceCgroupRules": None}, "Mounts": None, "Config": {"Env": None}},
+    {"HostConfig": {"Devices": [{"PathOnHost": "/dev/fuse"}, {}]}}, bind("/dev/shm"), bind("/data"), ascend("0", "runc"), ascend("void"), ascend(""),
+    {"Mounts": [{"Type": "volume", "Source": "/dev/davinci1"}]},
+])
+def test_containers_that_cannot_use_npus(found):
+    assert npu_access(found) is None
 
 
 def test_what_is_not_there_is_none(path):

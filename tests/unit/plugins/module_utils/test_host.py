@@ -166,6 +166,136 @@ def test_listening_sees_a_real_listener():
     assert host.listening({port}) == []
 
 
+A, B = "a" * 64, "b" * 64
+
+
+def process(proc, pid, name, links, cgroup=""):
+    """A process below a /proc of the test's own, with links to what it holds open."""
+    (proc / pid / "fd").mkdir(parents=True)
+    (proc / pid / "comm").write_bytes(name)
+    (proc / pid / "cgroup").write_text(cgroup)
+    for number, target in enumerate(links):
+        os.symlink(target, str(proc / pid / "fd" / str(number)))
+
+
+def test_device_holders(tmp_path):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("0::/system.slice/docker-%s.scope/user.slice\n" % B)
+    process(tmp_path, "900", b"python3\n", ["/dev/davinci3", "/dev/davinci3", "/dev/davinci10"], "0::/system.slice/docker-%s.scope\n" % A)
+    process(tmp_path, "80", b"stray\n", ["/dev/davinci3", "/dev/davinci_manager", "/tmp/dev/davinci4"], "0::/user.slice\n")
+    process(tmp_path, "81", b"\xff", ["/dev/davinci5 (deleted)"], "0::/docker/%s/docker/%s\n" % (B, A))
+    process(tmp_path, "82", b"bash\n", ["/dev/null", "socket:[1]"], "")
+    process(tmp_path, "83", b"node\n", ["/dev/davinci6"], "12:devices:/docker/%s\n0::/\n" % B)
+    # One that vanishes between two looks leaves an empty folder, or one without what is read last.
+    (tmp_path / "84").mkdir()
+    (tmp_path / "85" / "fd").mkdir(parents=True)
+    os.symlink("/dev/davinci7", str(tmp_path / "85" / "fd" / "0"))
+    assert host.device_holders(str(tmp_path)) == [
+        {"path": "/dev/davinci3", "pid": 80, "process": "stray", "container": None},
+        {"path": "/dev/davinci3", "pid": 900, "process": "python3", "container": A},
+        {"path": "/dev/davinci5", "pid": 81, "process": None, "container": A},
+        {"path": "/dev/davinci6", "pid": 83, "process": "node", "container": None},
+        {"path": "/dev/davinci7", "pid": 85, "process": None, "container": None},
+        {"path": "/dev/davinci10", "pid": 900, "process": "python3", "container": A},
+    ]
+    assert host.device_holders(str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    "cgroup, found",
+    [
+        ("0::/system.slice/docker-%s.scope\n" % A, A),
+        ("12:devices:/docker/%s\n11:memory:/docker/%s\n0::/system.slice/containerd.service\n" % (A, A), A),
+        ("0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-%s.scope\n" % A, A),
+        ("0::/docker/%s\n" % ("a" * 65), None),
+        ("0::/user.slice/user-0.slice/session-1.scope\n", None),
+        ("", None),
+    ],
+)
+def test_container_of(tmp_path, cgroup, found):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "cgroup").write_text(cgroup)
+    assert host.container_of(7, str(tmp_path)) == found
+
+
+def test_device_holders_looks_at_this_machine_without_raising():
+    assert [entry for entry in host.device_holders() if entry["pid"] == os.getpid()] == []
+
+
+def test_free_port_can_be_bound_and_is_none_of_those_to_avoid():
+    port = host.free_port("127.0.0.2")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.2", port))
+    assert port not in range(60000, 60064)
+
+
+class Offers:
+    """Sockets that are offered one port after the other, as the kernel would."""
+
+    def __init__(self, *ports):
+        self.ports, self.open, self.bound = list(ports), 0, []
+
+    def __call__(self, *dummy):
+        self.open += 1
+        return self
+
+    def bind(self, address):
+        self.bound.append(address)
+        if not self.ports:
+            raise OSError("no port is left")
+
+    def getsockname(self):
+        return "127.0.0.2", self.ports.pop(0)
+
+    def close(self):
+        self.open -= 1
+
+
+@pytest.mark.parametrize("offers, port", [((60000, 60063, 13389, 60064), 60064), ((59999,), 59999), ((60031, 13389), None), ((60001,) * 1000, None)])
+def test_free_port_leaves_out_hccls_ports_and_the_asked(monkeypatch, offers, port):
+    kernel = Offers(*offers)
+    monkeypatch.setattr(host.socket, "socket", kernel)
+    assert host.free_port("127.0.0.2", {13389, 8000}) == port
+    # Nothing stays open, and the address given was the one tried.
+    assert kernel.open == 0 and set(kernel.bound) == {("127.0.0.2", 0)}
+
+
+@pytest.mark.parametrize("address", ["198.51.100.250", "not an address", "", "a" * 70])
+def test_free_port_of_an_address_that_is_not_ours(address):
+    port = host.free_port(address)
+    # An empty address is every address of the node.
+    assert port is None if address else port > 1023
+
+
+@pytest.mark.parametrize(
+    "text, addresses, error",
+    [
+        ('{"version": "2.0", "rank_addr_list": [{"addr": "10.20.1.10"}, {"addr": "10.20.1.2", "more": ["10.20.1.10", "x", 5, null]}]}',
+         ["10.20.1.10", "10.20.1.2"], None),
+        ('{"server_list": [{"server_id": "198.51.100.11", "device": [{"device_ip": "10.20.1.10"}]}], "10.9.9.9": "300.1.1.1"}',
+         ["198.51.100.11", "10.20.1.10"], None),
+        ("{}", [], None),
+        ('"10.20.1.10"', ["10.20.1.10"], None),
+        ('{"server_list": [', [], "not JSON"),
+        ("", [], "not JSON"),
+        ("[" * 100000, [], "not JSON"),
+        ('["10.20.1.10", "%s"]' % ("x" * 1100000), [], "larger than"),
+    ],
+)
+def test_rootinfo(tmp_path, text, addresses, error):
+    path = tmp_path / "hccl_rootinfo.json"
+    path.write_text(text)
+    found = host.read_rootinfo(str(path))
+    assert (found["exists"], found["type"], found["addresses"]) == (True, "file", addresses)
+    assert found["errors"] == [] if error is None else error in found["errors"][0]
+
+
+def test_rootinfo_that_is_no_file(tmp_path):
+    assert host.read_rootinfo(str(tmp_path / "none")) == {"exists": False, "type": None, "addresses": [], "errors": []}
+    found = host.read_rootinfo(str(tmp_path))
+    assert (found["exists"], found["type"], found["addresses"]) == (True, "directory", []) and "directory" in found["errors"][0]
+
+
 def test_describe_path(tmp_path):
     (tmp_path / "file").write_text("12345")
     os.symlink(str(tmp_path / "file"), str(tmp_path / "link"))
@@ -235,7 +365,7 @@ def serve(path, answers):
 VERSION = json.dumps({"Version": "20.10.24", "ApiVersion": "1.41"}).encode()
 INFO = json.dumps(
     {
-        "DockerRootDir": "/var/lib/docker",
+        "DockerRootDir": "/usr/lib/docker-data",
         "DefaultRuntime": "runc",
         "HttpProxy": "http://user:secret@198.51.100.9:3128",
         "HttpsProxy": "",
@@ -259,11 +389,15 @@ def ask_engine(folder, answers, timeout=5):
 
 
 def test_docker(short_path):
-    assert ask_engine(short_path, {"/version": (200, VERSION), "/info": (200, INFO)}) == {
+    found = ask_engine(short_path, {"/version": (200, VERSION), "/info": (200, INFO)})
+    disk = found.pop("disk")
+    # The folder is not there on this machine: its nearest parent was measured.
+    assert disk["path"] == "/usr/lib" and disk["total_bytes"] >= disk["free_bytes"] >= 0 and disk["error"] is None
+    assert found == {
         "reachable": True,
         "version": "20.10.24",
         "api_version": "1.41",
-        "root_dir": "/var/lib/docker",
+        "root_dir": "/usr/lib/docker-data",
         "default_runtime": "runc",
         "insecure_registries": ["127.0.0.0/8", "198.51.100.2:5000"],
         "http_proxy": "http://***@198.51.100.9:3128",
@@ -280,13 +414,14 @@ def test_docker(short_path):
         ({"/version": (200, b"no json")}, False, "docker.sock"),
         ({"/version": (200, b"[1]")}, False, "answered no object"),
         ({"/version": (200, VERSION), "/info": (200, b'{"RegistryConfig": 5}')}, True, None),
+        ({"/version": (200, VERSION), "/info": (200, b'{"DockerRootDir": 5}')}, True, None),
         ({"/version": (200, VERSION), "/info": (200, b'{"RegistryConfig": {"IndexConfigs": 5}}')}, True, None),
         ({"/version": (None, b"")}, False, "no answer within 0.5 s"),
     ],
 )
 def test_docker_that_answers_badly(short_path, answers, reachable, words):
     found = ask_engine(short_path, answers, 0.5)
-    assert found["reachable"] == reachable
+    assert found["reachable"] == reachable and found["disk"] is None
     assert found["error"] is None if words is None else words in found["error"]
 
 

@@ -145,7 +145,8 @@ def test_a_tag_over_plain_http_where_the_engine_takes_that():
     with web_server(registry) as server:
         name = "127.0.0.1:%d/" % server.port
         found = plain_http.manifest_exists(name + IMAGE, {})
-        assert found == {"exists": True, "url": "http://%sv2/ascend/vllm-ascend/manifests/v0.13.0" % name, "error": None, "digest": DIGEST}
+        assert found == {"exists": True, "url": "http://%sv2/ascend/vllm-ascend/manifests/v0.13.0" % name, "error": None, "digest": DIGEST,
+                         "bytes": None, "architectures": None}
         missing = plain_http.manifest_exists(name + "ascend/vllm-ascend:v9", {})
         assert (missing["exists"], missing["error"], missing["digest"]) == (False, None, None)
         # Without these types a registry answers 404 for an image of several architectures.
@@ -273,6 +274,52 @@ def test_a_registry_is_asked_through_the_engines_proxy_and_not_the_environments(
         assert [asked.method for asked in engines.asked] == ["CONNECT", "HEAD"]
         assert engines.asked[1].target == "http://hub.example.test:5000/v2/ascend/vllm-ascend/manifests/v0.13.0"
         assert environments.asked == []
+
+
+def layers(*sizes):
+    return {"layers": [{"size": size} for size in sizes]}
+
+
+def index(**digests):
+    entries = [{"digest": digest, "platform": {"os": "linux", "architecture": arch}} for arch, digest in digests.items()]
+    return {"manifests": entries + [{"digest": "sha256:a", "platform": {"os": "unknown", "architecture": "unknown"}}, {"digest": "sha256:n"}]}
+
+
+@pytest.mark.parametrize("manifest, more, machine, size, architectures", [
+    (layers(40, 2), None, "aarch64", 42, None),
+    (index(arm64="sha256:x", amd64="sha256:y"), layers(7), "aarch64", 7, ["amd64", "arm64"]),
+    (index(amd64="sha256:x"), layers(7), "x86_64", 7, ["amd64"]),
+    (index(amd64="sha256:y"), layers(7), "aarch64", None, ["amd64"]),
+    (index(riscv64="sha256:x"), layers(7), "riscv64", 7, ["riscv64"]),
+    (index(arm64="sha256:x"), {"errors": []}, "aarch64", None, ["arm64"]),
+    (index(arm64="sha256:x"), b"<html>", "aarch64", None, ["arm64"]),
+    ({"fsLayers": []}, None, "aarch64", None, None),
+    ({"layers": [{}]}, None, "aarch64", None, None),
+    ({"layers": 5}, None, "aarch64", None, None),
+    ({"manifests": [5]}, None, "aarch64", None, None),
+    ([1], None, "aarch64", None, None),
+    (b"\xff", None, "aarch64", None, None),
+])
+def test_the_bytes_of_a_pull(manifest, more, machine, size, architectures):
+    def answer(asked):
+        return (200, manifest) if asked.path.endswith("/v0.13.0") else (200, more) if asked.path.endswith("/sha256:x") else (404, b"")
+
+    with web_server(answer) as server:
+        found = plain_http.manifest_exists("127.0.0.1:%d/%s" % (server.port, IMAGE), {}, machine=machine)
+        assert (found["exists"], found["error"], found["bytes"], found["architectures"]) == (True, None, size, architectures)
+
+
+def test_the_bytes_are_asked_with_the_same_token_and_types():
+    with web_server(lambda asked: guarded(lambda token: (200, {"token": "open-sesame"}))(asked)) as server:
+        assert plain_http.manifest_exists("127.0.0.1:%d/%s" % (server.port, IMAGE), {}, machine="aarch64")["exists"] is True
+        last = server.asked[-1]
+        assert (last.method, last.headers["Authorization"], last.headers["Accept"]) == ("GET", "Bearer open-sesame", plain_http.MANIFESTS)
+
+
+def test_a_registry_without_the_image_is_not_asked_for_its_size():
+    with web_server(registry) as server:
+        found = plain_http.manifest_exists("127.0.0.1:%d/ascend/vllm-ascend:v9" % server.port, {}, machine="aarch64")
+        assert (found["exists"], found["bytes"]) == (False, None) and [asked.method for asked in server.asked] == ["HEAD"]
 
 
 # hub

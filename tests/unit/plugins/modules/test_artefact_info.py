@@ -59,9 +59,10 @@ def test_nothing_asked(ask):
 def test_an_image_that_is_there_is_not_looked_for_elsewhere(ask):
     with web_server(lambda asked: (200,)) as registry:
         name = "127.0.0.1:%d/ascend/vllm-ascend:v0.13.0" % registry.port
-        image = {"Id": "sha256:1", "Architecture": "arm64", "RootFS": {"Layers": LAYERS}}
+        image = {"Id": "sha256:1", "Architecture": "arm64", "RootFS": {"Layers": LAYERS}, "Size": 17, "Config": {"Env": ["SOC_VERSION=ascend910b1"]}}
         result = ask(FakeEngine(images={name: image}), images=[name])
-        assert result["images"] == {name: {"present": True, "id": "sha256:1", "layers": LAYERS, "architecture": "arm64", "registry": None}}
+        assert result["images"] == {name: {"present": True, "id": "sha256:1", "layers": LAYERS, "architecture": "arm64", "registry": None,
+                                           "env": ["SOC_VERSION=ascend910b1"], "size": 17}}
         assert registry.asked == []
 
 
@@ -70,7 +71,8 @@ def test_an_image_that_is_not_there_is_looked_for_in_its_registry(ask, status, e
     with web_server(lambda asked: (status,)) as registry:
         name = "127.0.0.1:%d/ascend/vllm-ascend:v0.13.0" % registry.port
         result = ask(FakeEngine(), images=[name])["images"][name]
-        assert (result["present"], result["id"], result["layers"]) == (False, None, [])
+        assert (result["present"], result["id"], result["layers"], result["env"], result["size"]) == (False, None, [], [], None)
+        assert (result["registry"]["bytes"], result["registry"]["architectures"]) == (None, None)
         assert result["registry"]["exists"] is exists and str(registry.port) in result["registry"]["url"]
         assert (result["registry"]["error"] is None) == (exists is not None)
 
@@ -87,7 +89,8 @@ def test_the_engines_proxy_is_used_for_registry_and_hub(ask, wanted, monkeypatch
         assert result["images"][image]["registry"]["exists"] is True
         assert result["weights"][0]["hub"]["exists"] is True
         assert [asked.target.split("?")[0] for asked in engines.asked] == [
-            "hub.example.test:5000", "http://hub.example.test:5000/v2/a/b/manifests/1",
+            # Whether it is there, and how big it is.
+            "hub.example.test:5000", "http://hub.example.test:5000/v2/a/b/manifests/1", "http://hub.example.test:5000/v2/a/b/manifests/1",
             "http://hub.example.test/api/v1/models/vllm-ascend/DeepSeek-R1-W8A8/repo/files"]
         assert environments.asked == []
 
@@ -107,6 +110,44 @@ def test_containers(ask):
 def test_a_container_without_labels(ask):
     bare = dict(inspected(), Config={"Labels": None})
     assert ask(FakeEngine(containers={"x": bare}), containers=["x"])["containers"]["x"]["labels"] == {}
+
+
+def test_an_image_of_this_nodes_architecture_has_a_size(ask, monkeypatch):
+    monkeypatch.setattr(artefact_info.platform, "machine", lambda: "aarch64")
+    index = {"manifests": [{"digest": "sha256:%s" % arch, "platform": {"os": "linux", "architecture": arch}} for arch in ("amd64", "arm64")]}
+    bodies = {"1": index, "sha256:amd64": {"layers": [{"size": 1}]}, "sha256:arm64": {"layers": [{"size": 20}, {"size": 22}]}}
+    with web_server(lambda asked: (200, bodies[asked.path.rpartition("/")[2]])) as registry:
+        name = "127.0.0.1:%d/a/b:1" % registry.port
+        found = ask(FakeEngine(), images=[name])["images"][name]["registry"]
+        assert (found["exists"], found["bytes"], found["architectures"]) == (True, 42, ["amd64", "arm64"])
+
+
+def test_running_containers_that_may_use_npus(ask):
+    def container(running=True, **more):
+        return dict(inspected(running), **more)
+
+    given = {"Devices": [{"PathOnHost": "/dev/davinci%s" % leaf} for leaf in ("10", "9", "_manager")] + [{"PathOnHost": "/dev/fuse"}]}
+    engine = FakeEngine(containers={
+        "b": container(Name="/b", HostConfig=given),
+        "a": container(Name="/a", HostConfig={"Privileged": True}, Config={"Labels": None}),
+        "ended": container(False, HostConfig=given),
+        "plain": container(HostConfig={"Devices": None, "Privileged": False}),
+        "bare": container(),
+    })
+    first, second = ask(engine)["device_containers"]
+    assert os.getpid() in first.pop("pids") and os.getpid() in second.pop("pids")
+    assert first == {"name": "a", "id": "c0ffee", "devices": [], "privileged": True, "labels": {}}
+    assert second == {"name": "b", "id": "c0ffee", "privileged": False, "labels": {"ascend.vllm.group": "vllm"},
+                      "devices": ["/dev/davinci9", "/dev/davinci10", "/dev/davinci_manager"]}
+
+
+def test_a_container_that_ends_while_it_is_looked_at(ask):
+    def answer(asked):
+        known = {"/info": {}, "/containers/json": [{"Id": "gone"}, {}, 5]}
+        return (200, known[asked.path]) if asked.path in known else (404, {"message": "No such container: gone"})
+
+    result = ask(answer)
+    assert result["device_containers"] == [] and result["docker_error"] is None
 
 
 def test_whole_weights_are_not_looked_for_elsewhere(ask, wanted):
@@ -136,7 +177,7 @@ def test_without_an_engine_the_weights_are_still_answered(ask, wanted):
     result = ask(None, images=["quay.io/a/b:1"], containers=["x"], weights=[wanted])
     assert not result["failed"] and result["weights"][0]["complete"] is True
     assert "d.sock: No such file or directory" in result["docker_error"]
-    assert (result["images"], result["containers"]) == ({}, {})
+    assert (result["images"], result["containers"], result["device_containers"]) == ({}, {}, [])
 
 
 def test_an_engine_that_talks_nonsense_is_an_error_and_no_crash(ask):

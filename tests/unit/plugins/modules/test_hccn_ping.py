@@ -133,6 +133,33 @@ def test_megabytes(run, fake_tool):
     assert result["status"] == "unknown" and len(result["text"]) < 1000
 
 
+def test_a_budget_of_nothing_sends_the_first_ping_alone(run, fake_tool, calls):
+    tool = fake_tool({ask(n): (roce(n, 3), 0) for n in range(3)})
+    result = run(tool, *[(n, "roce") for n in range(3)], budget_s=0)
+    assert [entry["phy_id"] for entry in result["results"]] == [0] and result["left"] == 2
+    assert calls(tool) == [ask(0)]
+
+
+@pytest.mark.parametrize("budget_s, sent", [(None, 4), (0.5, 1), (1, 1), (1.5, 2), (3, 3), (3.5, 4), (100, 4)])
+def test_no_ping_is_started_after_the_budget(monkeypatch, budget_s, sent):
+    now = [0.0]
+
+    def send(dummy, tool, ping, count):
+        """A ping that takes one second."""
+        now[0] += 1.0
+        return ping
+
+    monkeypatch.setattr(hccn_ping, "send", send)
+    assert hccn_ping.send_all(None, "hccn_tool", [0, 1, 2, 3], 3, budget_s, lambda: now[0]) == [0, 1, 2, 3][:sent]
+
+
+def test_without_a_budget_and_with_a_large_one_nothing_is_left(run, fake_tool):
+    tool = fake_tool({ask(n): (roce(n, 3), 0) for n in range(3)})
+    for more in ({}, {"budget_s": 60}):
+        result = run(tool, *[(n, "roce") for n in range(3)], **more)
+        assert len(result["results"]) == 3 and result["left"] == 0
+
+
 def test_a_missing_tool(run, tmp_path):
     result = run(tmp_path / "hccn_tool", (0, "roce"))
     assert result["failed"] and str(tmp_path / "hccn_tool") in result["msg"] and result["searched"] == [str(tmp_path / "hccn_tool")]
@@ -147,6 +174,7 @@ def test_a_missing_tool(run, tmp_path):
         ({"pings": [{"address": ADDRESS}]}, "phy_id"),
         ({"pings": [], "count": 0}, "count must be from 1 to 1000"),
         ({"pings": [], "timeout": 0}, "timeout"),
+        ({"pings": [], "budget_s": -1}, "budget_s must not be less than 0"),
         ({}, "pings"),
     ],
 )
@@ -157,7 +185,8 @@ def test_wrong_parameters(run_module, parameters, words):
 
 def test_no_pings_is_no_result(run, fake_tool, calls):
     tool = fake_tool({})
-    assert run(tool)["results"] == [] and calls(tool) == []
+    result = run(tool)
+    assert (result["results"], result["left"]) == ([], 0) and calls(tool) == []
 
 
 def test_check_mode_pings_all_the_same(run, fake_tool):

@@ -130,6 +130,46 @@ def test_listening(run):
         listener.close()
 
 
+def test_memory_settings_and_rsync_of_this_machine(run, tmp_path, monkeypatch):
+    (tmp_path / "rsync").write_text("#!/bin/sh\n")
+    (tmp_path / "rsync").chmod(0o755)
+    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path, os.environ["PATH"]))
+    result = run(sysctls=["vm.swappiness", "kernel.no_such_setting"])
+    assert result["rsync"] == str(tmp_path / "rsync")
+    assert result["memory"]["total_bytes"] >= result["memory"]["available_bytes"] > 0
+    with open("/proc/sys/vm/swappiness") as stream:
+        assert result["sysctls"] == {"vm.swappiness": stream.read().strip(), "kernel.no_such_setting": None}
+    for key, kinds in (("shm", (dict, type(None))), ("hugepages", (dict, type(None))), ("transparent_hugepage", (str, type(None))), ("cpu_governors", list)):
+        assert isinstance(result[key], kinds), key
+    assert isinstance(result["device_holders"], list) and sorted(result["rootinfo"]) == ["addresses", "errors", "exists", "type"]
+
+
+def test_device_holders_are_told(run, monkeypatch):
+    holder = {"path": "/dev/davinci3", "pid": 4711, "process": "python3", "container": None}
+    monkeypatch.setattr(node_info.host, "device_holders", lambda: [holder])
+    assert run()["device_holders"] == [holder]
+
+
+def test_no_rsync(run, monkeypatch):
+    real = node_info.tools.find_tool
+    monkeypatch.setattr(node_info.tools, "find_tool", lambda name, *a, **k: real(name, "/none/rsync") if name == "rsync" else real(name, *a, **k))
+    assert run()["rsync"] is None
+
+
+def test_a_free_port_only_of_an_address_of_this_node(run):
+    port = run(local_ip="127.0.0.2")["free_port"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.2", port))
+    assert run()["free_port"] is None and run(local_ip="198.51.100.250")["free_port"] is None
+
+
+def test_the_asked_ports_are_not_offered_as_free(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(node_info.host, "free_port", lambda *given: asked.append(given))
+    assert run(local_ip="127.0.0.2", ports=[8000, 13389])["free_port"] is None
+    assert asked == [("127.0.0.2", {8000, 13389})]
+
+
 def test_check_mode_reads_all_the_same(run):
     assert sorted(run(check=True)) == sorted(run())
 

@@ -168,7 +168,7 @@ def test_a_variable_like_no_other_gets_no_guess():
 
 def test_specification_rules_and_defaults_say_the_same():
     table = yaml.safe_load(inputs.SPECIFICATION.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
-    public = {name for name in table if name.startswith("vllm_")}
+    public = {name for name in table if name.startswith(inputs.PREFIXES)}
     assert public == set(inputs.RULES)
     written = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text(encoding="utf-8"))
     assert written == {name: option["default"] for name, option in table.items() if "default" in option}

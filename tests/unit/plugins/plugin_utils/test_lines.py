@@ -9,7 +9,7 @@ import copy
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils.lines import check_line, check_lines, plan_lines
+from ansible_collections.ascend.vllm.plugins.plugin_utils.lines import check_line, check_lines, check_table, plan_lines, width
 
 CHECK = {"host": "a2-node1", "check": "nic_up", "device": "eth0", "status": "fail", "observed": "down", "expected": "up", "remedy": "ip link set eth0 up"}
 
@@ -47,6 +47,71 @@ def test_failures_come_first_and_otherwise_the_order_stays():
 
 def test_no_checks_no_lines():
     assert check_lines([]) == []
+
+
+def test_an_accepted_failure_says_so_and_comes_after_the_warnings():
+    checks = [dict(CHECK, accepted=True), dict(CHECK, status="pass", accepted=True), dict(CHECK, status="warn", accepted=False)]
+    assert [line.split("]")[0] for line in check_lines(checks)] == ["[warn", "[accepted (fail)", "[pass"]
+
+
+def test_a_tool_cannot_steer_the_terminal_or_break_a_line():
+    line = check_line(dict(CHECK, observed="\x1b[2Jgone\nsecond\tline\x00"))
+    assert "found \\x1b[2Jgone second line\\x00, wanted up." in line
+
+
+def test_the_table_has_failures_first_with_remedies_and_counts():
+    checks = [
+        dict(CHECK, status="pass", host="a2-node0"),
+        dict(CHECK, status="warn", host="a2-node0", check="mtu_equal", observed=1400, expected=1500, remedy=""),
+        dict(CHECK, accepted=True, check="driver_equal", device=None),
+        dict(CHECK, title="NIC is up"),
+        dict(CHECK, status="unknown", check="npu_count"),
+    ]
+    assert check_table(checks) == [
+        "STATUS           HOST      DEVICE  CHECK         FOUND  WANTED",
+        "fail             a2-node1  eth0    nic_up        down   up",
+        "    NIC is up",
+        "    Remedy: ip link set eth0 up",
+        "unknown          a2-node1  eth0    npu_count     down   up",
+        "    Remedy: ip link set eth0 up",
+        "warn             a2-node0  eth0    mtu_equal     1400   1500",
+        "accepted (fail)  a2-node1          driver_equal  down   up",
+        "    Remedy: ip link set eth0 up",
+        "a2-node0: 1 pass, 1 warn",
+        "a2-node1: 1 fail, 1 unknown, 1 accepted",
+    ]
+
+
+def test_a_long_value_is_not_cut_and_does_not_widen_the_columns():
+    long = "no answer " * 30
+    table = check_table([dict(CHECK, observed=long), dict(CHECK, host="a2-node0")])
+    assert table[1:5] == ["fail    a2-node1  eth0    nic_up", "    Found: " + long.strip(), "    Wanted: up", "    Remedy: ip link set eth0 up"]
+    assert table[5] == "fail    a2-node0  eth0    nic_up  down   up"
+
+
+def test_chinese_takes_two_columns_a_character():
+    table = check_table([dict(CHECK, title="网卡已启用"), dict(CHECK, status="unknown", observed="无应答", accepted=True)], "zh")
+    assert table == [
+        "状态            节点      设备  检查项  实测    期望",
+        "失败            a2-node1  eth0  nic_up  down    up",
+        "    网卡已启用",
+        "    处理建议：ip link set eth0 up",
+        "已接受（未知）  a2-node1  eth0  nic_up  无应答  up",
+        "    处理建议：ip link set eth0 up",
+        "a2-node1: 1 项失败, 1 项已接受",
+    ]
+    assert (width("无ab"), width("e\u0301"), width("（")) == (4, 1, 2)
+
+
+@pytest.mark.parametrize("change", [{"status": "pass"}, {"observed": None, "expected": "", "device": None, "remedy": None}, {"observed": "x "}])
+def test_joined_lines_need_no_quotes_in_yaml(change):
+    """A first line that starts with a space or a line that ends in one would end the block form of Ansible's YAML output."""
+    table = check_table([dict(CHECK, **change)])
+    assert table and table[0][0] != " " and all(line and line == line.rstrip() for line in table)
+
+
+def test_no_checks_no_table():
+    assert check_table([]) == []
 
 
 def test_the_plan_names_everything_a_person_decides_by():

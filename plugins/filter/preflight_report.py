@@ -1,11 +1,11 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: judge the network ports of one node's NPUs."""
+"""Filter: judge what all nodes answered."""
 
 from __future__ import annotations
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils.findings import hccn_findings
+from ansible_collections.ascend.vllm.plugins.plugin_utils.preflight import build
 
 
 class FilterModule:
@@ -13,4 +13,4 @@ class FilterModule:
 
     def filters(self):
         """Map each filter's name to its function."""
-        return {"hccn_findings": hccn_findings}
+        return {"preflight_report": build}

@@ -1,11 +1,11 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: collect the check results of all nodes."""
+"""Filter: say which connections a node tries to its peers."""
 
 from __future__ import annotations
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils.findings import all_findings
+from ansible_collections.ascend.vllm.plugins.plugin_utils.questions import reach_question
 
 
 class FilterModule:
@@ -13,4 +13,4 @@ class FilterModule:
 
     def filters(self):
         """Map each filter's name to its function."""
-        return {"all_findings": all_findings}
+        return {"reach_question": reach_question}

@@ -1,11 +1,11 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: judge what one node answered."""
+"""Filter: show check results as a table."""
 
 from __future__ import annotations
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils.findings import driver_findings
+from ansible_collections.ascend.vllm.plugins.plugin_utils.lines import check_table
 
 
 class FilterModule:
@@ -13,4 +13,4 @@ class FilterModule:
 
     def filters(self):
         """Map each filter's name to its function."""
-        return {"driver_findings": driver_findings}
+        return {"check_table": check_table}

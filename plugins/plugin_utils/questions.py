@@ -1,0 +1,78 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node has to be asked before it serves, as it follows from the plan."""
+
+from __future__ import annotations
+
+from . import data as data_folders
+
+#: Host ports HCCL listens on while a job runs: the default of HCCL_IF_BASE_PORT, and how many from there
+#: (CANN environment variable reference, HCCL_IF_BASE_PORT).
+HCCL_BASE_PORT, HCCL_PORTS = 60000, 32
+
+
+def ports_of(unit: dict, groups: dict) -> dict:
+    """Return port -> the variable or service it belongs to, for the ports a unit listens on at its host."""
+    base = int(unit["env"].get("HCCL_IF_BASE_PORT") or HCCL_BASE_PORT)
+    ports = {port: "HCCL_IF_BASE_PORT" for port in range(base, base + HCCL_PORTS)}
+    if unit["head"]:
+        group = groups[unit["group"]]
+        ports[group["api"]["port"]] = "vllm_port"
+        if len(group["hosts"]) > 1:
+            ports[group["rpc_port"]] = "vllm_data_parallel_rpc_port"
+    return ports
+
+
+def driver_questions(host_plan: dict, groups: dict, data_dirs=()) -> dict:
+    """Return what a node has to be asked: ``{paths, ports, images, weights, containers, sysctls, disk_paths, local_ip}``."""
+    units = host_plan["units"]
+    paths = {source for unit in units for entry in unit["mount_candidates"].values() for source in entry["sources"]}
+    paths |= {device for unit in units for device in unit["devices"]}
+    checks = data_folders.load_all(data_dirs)[0]["checks"]
+    weights = [groups[unit["group"]]["weights"] for unit in units if unit["head"]]
+    return {
+        "paths": sorted(paths),
+        "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))),
+        "images": sorted({unit["image"] for unit in units}),
+        "weights": weights,
+        "containers": [unit["name"] for unit in units],
+        "sysctls": sorted(checks["kernel_settings"]["limits"]),
+        "disk_paths": sorted({entry["dir"] for entry in weights}),
+        "local_ip": host_plan["local_ip"],
+    }
+
+
+def rpc_ports(units: list, groups: dict) -> list:
+    """Return the rpc ports of the groups of several nodes that the units of a host belong to."""
+    return sorted({groups[unit["group"]]["rpc_port"] for unit in units if len(groups[unit["group"]]["hosts"]) > 1})
+
+
+def largest_group(host: str, groups: dict):
+    """Return the largest group a host is in (its other groups ask for no more), or None."""
+    mine = [group for group in groups.values() if host in group["hosts"]]
+    return max(mine, key=lambda group: len(group["hosts"]), default=None)
+
+
+def listens(host_plan: dict, groups: dict, answer: dict) -> list:
+    """Return what a node listens on for its peers: ``[{port, name}]``, the rpc ports that nobody has yet and the free one it named itself."""
+    taken = {entry["port"] for entry in answer.get("listening") or []}
+    found = [{"port": port, "name": "rpc"} for port in rpc_ports(host_plan["units"], groups) if port not in taken]
+    return found + [{"port": answer["free_port"], "name": "random"}]
+
+
+def reach_question(host: str, plan: dict, answers: dict) -> dict:
+    """Return ``{local_ip, listen, peers}`` of tcp_reach for one host: what it listens on, and which ports of which peers it connects to.
+
+    ``answers`` is host -> result of node_info. A peer that did not answer is left out: every node waits for the peers that it names.
+    """
+    groups, hosts = plan["groups"], plan["hosts"]
+    together = [name for group in groups.values() if host in group["hosts"] for name in group["hosts"] if name != host]
+    able = [name for name in [host, *dict.fromkeys(together)] if (answers.get(name) or {}).get("free_port")]
+    ports = {name: listens(hosts[name], groups, answers[name]) for name in able}
+    peers = [
+        {"host": name, "address": hosts[name]["local_ip"], "ports": [entry["port"] for entry in ports[name]]}
+        for name in able
+        if name != host and host in able
+    ]
+    return {"local_ip": hosts[host]["local_ip"], "listen": ports.get(host, []), "peers": peers}

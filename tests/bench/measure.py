@@ -1,0 +1,82 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs commands again and again, in turn, and tells the median of each: seconds, and the memory of all of its processes."""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+import subprocess
+import threading
+import time
+
+
+def tree(pid: int) -> list:
+    """Return a process and all of its descendants."""
+    found, todo = [], [pid]
+    while todo:
+        one = todo.pop()
+        found.append(one)
+        for task in pathlib.Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                todo += [int(word) for word in task.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def memory_mb(pid: int) -> float:
+    """Return the proportional set size of a process tree in MB: pages that forks share count once."""
+    total = 0
+    for one in tree(pid):
+        try:
+            lines = pathlib.Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
+
+
+class Sample:
+    """One run of one command: ``seconds``, ``rc``, ``peak_mb`` (if asked for) and the end of its output."""
+
+    def __init__(self, argv, cwd=None, env=None, watch=False):
+        start = time.monotonic()
+        process = subprocess.Popen(argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.peak_mb, done = 0.0, threading.Event()
+
+        def look():
+            while not done.wait(0.25):
+                self.peak_mb = max(self.peak_mb, memory_mb(process.pid))
+
+        watcher = threading.Thread(target=look)
+        if watch:
+            watcher.start()
+        self.out = process.communicate()[0]
+        self.seconds = time.monotonic() - start
+        done.set()
+        if watch:
+            watcher.join()
+        self.rc = process.returncode
+
+
+def median(samples: list, key="seconds") -> float:
+    """Return the median of one number of several samples."""
+    return statistics.median(getattr(sample, key) for sample in samples)
+
+
+def in_turn(commands: dict, times: int) -> dict:
+    """Run each command ``times`` times, in turn, so that a slow moment of the machine meets all of them: ``{name: [Sample]}``."""
+    samples: dict = {name: [] for name in commands}
+    for _count in range(times):
+        for name, command in commands.items():
+            samples[name].append(Sample(**command))
+    return samples
+
+
+def table(rows: list) -> str:
+    """Return rows of cells as aligned lines, the first row being the header."""
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

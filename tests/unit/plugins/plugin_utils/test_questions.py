@@ -1,0 +1,134 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node is asked, as it follows from the plan."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.plugin_utils import questions
+from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, IMAGE, Cluster
+
+H, P = "a2-node0", "a2-node1"
+HCCL = list(range(60000, 60032))
+
+
+def asked(cluster, host):
+    """Return the questions for one host."""
+    return questions.driver_questions(cluster.host_plan(host), cluster.plan["groups"])
+
+
+def test_questions_of_a_head_and_of_a_headless_node():
+    cluster = Cluster()
+    head, other = asked(cluster, H), asked(cluster, P)
+    assert {"/dev/davinci0", "/dev/davinci7", "/dev/davinci_manager", "/usr/local/bin/npu-smi", "/usr/local/sbin/npu-smi",
+            "/etc/hccn.conf"} <= set(head["paths"])
+    assert head["paths"] == sorted(set(head["paths"])) == other["paths"]
+    assert head["ports"] == [8000, 13389, *HCCL]
+    # The head's rpc port is tried on every node, so every node says whether anybody is on it.
+    assert other["ports"] == [13389, *HCCL]
+    assert (head["images"], head["containers"], head["disk_paths"], head["local_ip"]) == ([IMAGE], ["vllm-rank0"], [DIR], "198.51.100.11")
+    assert (other["images"], other["containers"], other["disk_paths"], other["local_ip"]) == ([IMAGE], ["vllm-rank2"], [], "198.51.100.12")
+    assert (head["weights"], other["weights"]) == ([cluster.plan["groups"]["vllm"]["weights"]], [])
+    assert head["sysctls"] == ["kernel.numa_balancing", "vm.swappiness"]
+
+
+def test_a_group_of_one_has_no_rpc_port():
+    assert asked(Cluster(1), H)["ports"] == [8000, *HCCL]
+
+
+@pytest.mark.parametrize("stated", ["61000", 61000])
+def test_hccls_ports_are_where_the_environment_says(stated):
+    cluster = Cluster()
+    cluster.host_plan(H)["units"][0]["env"]["HCCL_IF_BASE_PORT"] = stated
+    assert asked(cluster, H)["ports"] == [8000, 13389, *range(61000, 61032)]
+
+
+def test_a_site_asks_for_other_kernel_settings(tmp_path):
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "mine.yml").write_text(
+        "kernel_settings: {title: {en: x}, meaning: {en: x}, source: x, limits: {vm.overcommit_memory: 1}, "
+        "outcomes: {differs: {status: warn, remedy: {en: x}}}}\n")
+    cluster = Cluster()
+    found = questions.driver_questions(cluster.host_plan(H), cluster.plan["groups"], [str(tmp_path)])
+    assert found["sysctls"] == ["vm.overcommit_memory"]
+
+
+def test_ports_say_whose_they_are():
+    cluster = Cluster()
+    ports = questions.ports_of(cluster.host_plan(H)["units"][0], cluster.plan["groups"])
+    assert {name: [port for port in ports if ports[port] == name] for name in set(ports.values())} == {
+        "vllm_port": [8000], "vllm_data_parallel_rpc_port": [13389], "HCCL_IF_BASE_PORT": HCCL}
+
+
+@pytest.mark.parametrize(("host", "wanted"), [("a", "big"), ("b", "big"), ("c", "one"), ("d", None)])
+def test_largest_group(host, wanted):
+    groups = {"one": {"hosts": ["a", "c"]}, "big": {"hosts": ["a", "b", "x"]}}
+    assert questions.largest_group(host, groups) is (groups[wanted] if wanted else None)
+
+
+# who connects to whom
+
+
+def reach(cluster, host, change=None):
+    """Return the options of tcp_reach for one host; ``change`` is laid over what node_info says, None takes it away."""
+    answers = {name: copy.deepcopy(cluster.node(name)) for name in cluster.hosts}
+    for name, more in (change or {}).items():
+        answers[name] = None if more is None else {**answers[name], **more}
+    return questions.reach_question(host, cluster.plan, answers)
+
+
+BUSY = {"listening": [{"port": 13389, "pid": 1, "process": "x"}, {"port": 8000, "pid": 1, "process": "x"}]}
+
+
+def ports(question):
+    """Return the ports that are listened on, and (peer, ports) that are connected to."""
+    return [entry["port"] for entry in question["listen"]], [(peer["host"], peer["ports"]) for peer in question["peers"]]
+
+
+@pytest.mark.parametrize(("change", "listen", "peer"), [
+    ({}, [13389, 40001], [13389, 40002]),
+    ({H: BUSY}, [40001], [13389, 40002]),
+    ({P: BUSY}, [13389, 40001], [40002]),
+    ({P: {"free_port": None}}, [13389, 40001], None),
+    ({P: {}}, [13389, 40001], [13389, 40002]),
+    ({P: None}, [13389, 40001], None),
+    ({H: {"free_port": None}}, [], None),
+    ({H: None}, [], None),
+])
+def test_reach_of_a_pair(change, listen, peer):
+    mine, theirs = ports(reach(Cluster(), H, change))
+    assert sorted(mine) == listen and [(name, sorted(numbers)) for name, numbers in theirs] == ([(P, peer)] if peer else [])
+
+
+def test_reach_names_addresses():
+    question = reach(Cluster(), H)
+    assert question["local_ip"] == "198.51.100.11" and [peer["address"] for peer in question["peers"]] == ["198.51.100.12"]
+    assert set(question) == {"local_ip", "listen", "peers"} and {entry["port"]: bool(entry["name"]) for entry in question["listen"]} == {13389: True,
+                                                                                                                                         40001: True}
+
+
+def test_reach_of_one_node_has_nobody_to_connect_to():
+    assert reach(Cluster(1), H)["peers"] == []
+
+
+def test_a_peer_in_two_groups_is_connected_to_once_on_both_rpc_ports():
+    cluster = Cluster()
+    cluster.plan["groups"]["second"] = dict(cluster.plan["groups"]["vllm"], rpc_port=13399)
+    for host in cluster.hosts:
+        unit = cluster.host_plan(host)["units"][0]
+        cluster.host_plan(host)["units"].append(dict(unit, group="second", name="second"))
+    mine, [(peer, theirs)] = ports(reach(cluster, H))
+    assert peer == P and sorted(theirs) == [13389, 13399, 40002] and sorted(mine) == [13389, 13399, 40001]
+
+
+@pytest.mark.parametrize("change", [{}, {P: BUSY}, {P: None}, {"a2-node2": {"free_port": None}}, {P: BUSY, H: None}])
+def test_everybody_listens_where_the_others_connect_and_waits_for_nobody_else(change):
+    cluster = Cluster(4)
+    asked_of = {host: ports(reach(cluster, host, change)) for host in cluster.hosts}
+    for host in cluster.hosts:
+        for peer, numbers in asked_of[host][1]:
+            assert set(numbers) == set(asked_of[peer][0]) and host in [name for name, dummy in asked_of[peer][1]]
