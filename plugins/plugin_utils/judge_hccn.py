@@ -95,7 +95,7 @@ def _lldp(judge, lldp, device: str, hccs: bool) -> dict:
 def _conf(judge, host_plan: dict, answers) -> list:
     """Judge /etc/hccn.conf against the live values; that it is there at all is the mounts' check where it has to be."""
     conf = answers.hccn.get("hccn_conf") or {}
-    path = conf.get("path", "/etc/hccn.conf")
+    path = "/etc/hccn.conf"
     if conf.get("type") != "file":
         needed = any(entry["required"] and path in entry["sources"] for unit in host_plan["units"] for entry in unit["mount_candidates"].values())
         if needed or judge.facts["nodes"] == 1:

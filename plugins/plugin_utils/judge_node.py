@@ -194,7 +194,8 @@ def _disks(judge, host_plan: dict, groups: dict, answers) -> list:
     limits = judge.limits("disk_image")
     disk = (answers.node.get("docker") or {}).get("disk") or {}
     for reference, image in (answers.artefacts.get("images") or {}).items():
-        if image.get("present"):
+        # Where it was not said whether the image is here, that is another check's finding.
+        if image.get("present") is not False:
             continue
         packed = (image.get("registry") or {}).get("bytes")
         need = packed * (1 + limits["unpacked_ratio"]) if packed else limits["unknown_size_gb"] * GIB

@@ -67,7 +67,7 @@ def test_two_super_pods_are_refused(preflight):  # noqa: F811
 
 def test_four_a2_nodes_on_rails(shape, preflight):  # noqa: F811
     """Four nodes: rails by default, which says what it skips, and uses every NPU and every node pair."""
-    run, report, _page = preflight("-e", "preflight_mesh=", inventory=shape("a2", 4))
+    run, report, _page = preflight("-e", "preflight_mesh=", "-e", "vllm_data_parallel_size=4", inventory=shape("a2", 4))
     assert (run.rc, not_passed(report)) == (0, []), described(not_passed(report)) + run.out[-2000:]
     mesh = report["mesh"]
     assert (mesh["mode"], mesh["sent"], mesh["possible"]) == ("rails", 192, 768)
