@@ -87,7 +87,7 @@ def test_a_node_is_described_to_the_emulator():
         "npus": 8,
         "roce_interface": "roce0",
         "service_address": "198.51.100.12",
-        "management_address": "203.0.113.12",
+        "management_address": "198.18.113.12",
     }
 
 
@@ -116,18 +116,18 @@ def test_known_hosts_has_name_and_address_of_every_node(tmp_path, monkeypatch):
     lab = shape.Shape("a2", 2)
     access.write_ssh(lab.nodes, {node.name: f"ssh-ed25519 AAAA{node.index} a comment" for node in lab.nodes})
     assert (tmp_path / "known_hosts").read_text() == (
-        "a2-node0,198.51.100.11,a2-node0-mgmt,203.0.113.11 ssh-ed25519 AAAA0\na2-node1,198.51.100.12,a2-node1-mgmt,203.0.113.12 ssh-ed25519 AAAA1\n"
+        "a2-node0,198.51.100.11,a2-node0-mgmt,198.18.113.11 ssh-ed25519 AAAA0\na2-node1,198.51.100.12,a2-node1-mgmt,198.18.113.12 ssh-ed25519 AAAA1\n"
     )
     config = (tmp_path / "config").read_text()
     assert "Host a2-node1 198.51.100.12\n    HostName 198.51.100.12\n" in config
-    assert "Host a2-node1-mgmt 203.0.113.12\n    HostName 203.0.113.12\n" in config
+    assert "Host a2-node1-mgmt 198.18.113.12\n    HostName 198.18.113.12\n" in config
     assert "StrictHostKeyChecking yes" in config
 
 
 @pytest.mark.parametrize(("lab", "node", "address", "management"), [
-    (shape.Shape("a2", 2), "a2-node1", "198.51.100.12", "203.0.113.12"),
-    (shape.Shape("a3", 1), "a3-node0", "198.51.100.31", "203.0.113.31"),
-    (shape.Shape("a2", 32, light=True), "a2-node31", "198.51.100.42", "203.0.113.42"),
+    (shape.Shape("a2", 2), "a2-node1", "198.51.100.12", "198.18.113.12"),
+    (shape.Shape("a3", 1), "a3-node0", "198.51.100.31", "198.18.113.31"),
+    (shape.Shape("a2", 32, light=True), "a2-node31", "198.51.100.42", "198.18.113.42"),
 ])  # fmt: skip
 def test_the_inventories_have_every_node_by_either_network(tmp_path, monkeypatch, lab, node, address, management):
     yaml = pytest.importorskip("yaml")
