@@ -17,8 +17,8 @@ GATEWAY = "198.51.100.1"
 SERVICES_ADDRESS = "198.51.100.2"
 REGISTRY = f"{SERVICES_ADDRESS}:5000"
 HUB = f"{SERVICES_ADDRESS}:8090"
-# TEST-NET-3: a node is still reached here when its service NIC is down. Same last byte as the service address.
-# Of the block for benchmarks (RFC 2544): the documentation blocks are also what a closed site may have given its own mirror.
+# A node is still reached here when its service NIC is down. Same last byte as the service address. Of the block for benchmarks
+# (RFC 2544), because the documentation blocks are also what a closed site may have given its own mirror.
 MANAGEMENT_NETWORK = IPv4Network("198.18.113.0/24")
 # Docker wants a subnet for every bridge. The nodes drop these addresses at boot: the NPUs bring their own.
 ROCE_NETWORK = IPv4Network("198.18.77.0/24")
