@@ -27,13 +27,25 @@ MANIFESTS = ", ".join([
 ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 
 
+class _TokenStaysHome(urllib.request.HTTPRedirectHandler):
+    """Follow redirects as ever, but show a login or token only to the server it was meant for."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        """Return the request for where a redirect leads."""
+        query = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if query is not None and urllib.parse.urlsplit(newurl)[:2] != urllib.parse.urlsplit(req.full_url)[:2]:
+            query.remove_header("Authorization")
+            query.remove_header("Cookie")
+        return query
+
+
 def request(url, method="GET", body=None, headers=None, timeout=10.0, proxies=None, insecure=False):
     """Return (status, headers, body bytes). C(proxies) is a mapping scheme -> URL; none is used unless it is given.
 
     With C(insecure) any certificate will do. Raises C(OSError) (URLError included) when there is no HTTP answer at all, and
     C(ValueError) for what is no URL.
     """
-    handlers = [urllib.request.ProxyHandler(proxies or {})]
+    handlers = [urllib.request.ProxyHandler(proxies or {}), _TokenStaysHome()]
     if insecure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -204,17 +216,37 @@ def manifest_exists(reference, info, timeout=15.0, machine=None):
     return result
 
 
-def modelscope_files(endpoint, model, revision, timeout=30.0, proxies=None):
+#: Pages of a file list; Hugging Face gives 1000 files a page.
+MAX_PAGES = 200
+
+
+def check_token(token):
+    """Return a hub's token without blanks around it; raise C(ValueError), which does not show it, for what can be no token."""
+    token = token.strip()
+    # http.client would quote a token with a line feed in its own error.
+    if not re.match(r"^[!-~]+$", token):
+        raise ValueError("there is no token in it, or a character that no token has")
+    return token
+
+
+def _hidden(text, token):
+    """Return a server's words on one line and short, without the token, should it have repeated it."""
+    line = " ".join(text.split())
+    return (line.replace(token, "***") if token else line)[:200]
+
+
+def modelscope_files(endpoint, model, revision, timeout=30.0, proxies=None, token=None):
     """Ask a ModelScope hub for a model's files.
 
     Returns C({exists: True|False|None, url, error, files: [{path, size, sha256}], bytes}); None means that the hub gave no
-    usable answer, and a list without a file is none: a directory compared with it would always be whole.
+    usable answer, and a list without a file is none: a directory compared with it would always be whole. The token goes where
+    the hub's own client puts it, into the cookie C(m_session_id).
     """
     url = "%s/api/v1/models/%s/repo/files?%s" % (
         endpoint.rstrip("/"), urllib.parse.quote(model), urllib.parse.urlencode({"Revision": revision, "Recursive": "True"}))
     result = {"exists": None, "url": url, "error": None, "files": [], "bytes": 0}
     try:
-        status, dummy, body = request(url, timeout=timeout, proxies=proxies)
+        status, dummy, body = request(url, headers={"Cookie": "m_session_id=" + token} if token else None, timeout=timeout, proxies=proxies)
     except (OSError, ValueError) as error:
         result["error"] = "%s: %s" % (url, reason(error))
         return result
@@ -234,5 +266,73 @@ def modelscope_files(endpoint, model, revision, timeout=30.0, proxies=None):
         return result
     if status == 404 or (status == 200 and refused):
         result["exists"] = False
-    result["error"] = "%s answered HTTP %d: %s" % (url, status, said[:200] or "no file is listed")
+    result["error"] = "%s answered HTTP %d: %s" % (url, status, _hidden(said, token) or "no file is listed")
     return result
+
+
+def _huggingface_entry(entry):
+    """Return C({path, size, sha256[, git_oid]}) of one file: git LFS knows its SHA-256, plain git only the id of its blob."""
+    lfs = entry.get("lfs")
+    if lfs:
+        return {"path": entry["path"], "size": int(lfs.get("size") or entry.get("size") or 0), "sha256": lfs["oid"].rpartition(":")[2]}
+    return {"path": entry["path"], "size": int(entry.get("size") or 0), "sha256": None, "git_oid": entry.get("oid")}
+
+
+def _next_cursor(link):
+    """Return the cursor of the next page that a C(Link) header names, or None."""
+    match = re.search(r'<([^>]*)>\s*;[^,]*rel="?next"?', link or "")
+    return urllib.parse.parse_qs(urllib.parse.urlsplit(match.group(1)).query).get("cursor", [None])[0] if match else None
+
+
+def huggingface_files(endpoint, model, revision, timeout=30.0, proxies=None, token=None):
+    """Ask Hugging Face, or a mirror of it, for a model's files.
+
+    Returns what modelscope_files returns; files that are not in git LFS have sha256 None and C(git_oid), the id of their git
+    blob. Every page is asked of the endpoint: a mirror may pass on links to a host that cannot be reached from here.
+    """
+    url = "%s/api/models/%s/tree/%s" % (endpoint.rstrip("/"), urllib.parse.quote(model), urllib.parse.quote(revision, safe=""))
+    result = {"exists": None, "url": url, "error": None, "files": [], "bytes": 0}
+    query, seen, files = {"recursive": "true", "expand": "false"}, set(), []
+    for dummy in range(MAX_PAGES):
+        try:
+            status, answered, body = request(
+                url + "?" + urllib.parse.urlencode(query), headers={"Authorization": "Bearer " + token} if token else None, timeout=timeout, proxies=proxies)
+        except (OSError, ValueError) as error:
+            result["error"] = "%s: %s" % (url, reason(error))
+            return result
+        text = body.decode("utf-8", "replace")
+        try:
+            answer = json.loads(text)
+            said = str(answer.get("error") or "") if isinstance(answer, dict) else ""
+            if status == 200:
+                files += [_huggingface_entry(entry) for entry in answer if entry["type"] == "file"]
+        except (ValueError, AttributeError, KeyError, TypeError):
+            status, said = status if status != 200 else 0, "no file list but %s" % " ".join(text.split())
+        if status != 200:
+            result["exists"] = False if status == 404 else None
+            hint = " (the hub answers so for a model that wants a token, too)" if status in (401, 403) and not token else ""
+            result["error"] = "%s answered %s: %s%s" % (url, "HTTP %d" % status if status else "HTTP 200", _hidden(said, token) or "nothing", hint)
+            return result
+        cursor = _next_cursor(answered.get("Link"))
+        if cursor is None:
+            break
+        if cursor in seen:
+            result["error"] = "%s goes round in circles after %d files" % (url, len(files))
+            return result
+        seen.add(cursor)
+        query["cursor"] = cursor
+    else:
+        result["error"] = "%s has more than %d pages" % (url, MAX_PAGES)
+        return result
+    if not files:
+        result["error"] = "%s answered HTTP 200: no file is listed" % url
+        return result
+    result.update(exists=True, files=files, bytes=sum(entry["size"] for entry in files))
+    return result
+
+
+#: Kind of a hub -> its default address and the function that asks it for a model's files.
+HUBS = {
+    "modelscope": ("https://www.modelscope.cn", modelscope_files),
+    "huggingface": ("https://huggingface.co", huggingface_files),
+}

@@ -253,7 +253,9 @@ def _cut(rows: list) -> dict:
     for row in rows:
         pairs.setdefault((row["host"], row["peer"]), []).append(row)
     return {
-        ends: len(own) for ends, own in pairs.items() if len(own) > 3 and all(_failed(row) and row["answer"] and row["answer"]["status"] == "fail" for row in own)
+        ends: len(own)
+        for ends, own in pairs.items()
+        if len(own) > 3 and all(_failed(row) and row["answer"] and row["answer"]["status"] == "fail" for row in own)
     }
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 
-from test_faults import LAB, not_passed, preflight  # noqa: F401  (preflight is a fixture)
+# preflight is a fixture
+from test_faults import LAB, not_passed, preflight  # noqa: F401  pylint: disable=unused-import
 
 NODE = "a2-node1"
 

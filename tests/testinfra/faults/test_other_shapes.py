@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pytest
 
-from test_faults import described, lab, not_passed, preflight  # noqa: F401  (preflight is a fixture)
-
+# preflight is a fixture
+from test_faults import described, lab, not_passed, preflight  # noqa: F401  pylint: disable=unused-import
 
 
 @pytest.fixture(scope="module")

@@ -217,4 +217,3 @@ def judge_of(host="a2-node1", language="en", **facts):
 def names(found):
     """Return (check, device, status) of results that did not pass."""
     return [(entry["check"], entry["device"], entry["status"]) for entry in found if entry["status"] != "pass"]
-

@@ -147,8 +147,10 @@ FAULTS = {
     ("hccn_net_health", "init"): ("npu2", lambda c: c.port(2).update(net_health="Init")),
     ("hccn_gateway", "none"): ("npu2", lambda c: c.port(2).update(gateway=None)),
     ("hccn_tls", "differs"): ("npu2", lambda c: (c.port(2).update(tls=1), c.hccn()["hccn_conf"]["devices"]["2"].update(tls_enable=1))),
-    ("hccn_tls", "all_on"): ("", lambda c: (all_ports(c, tls=1), [entry.pop("tls_enable") for host in c.hosts
-                                                                   for entry in c.hccn(host)["hccn_conf"]["devices"].values()])),
+    ("hccn_tls", "all_on"): ("", lambda c: (
+        all_ports(c, tls=1),
+        [entry.pop("tls_enable") for host in c.hosts for entry in c.hccn(host)["hccn_conf"]["devices"].values()],
+    )),
     ("hccn_lldp", "back_to_back"): ("npu2", lambda c: c.port(2).update(lldp={"ifname": "eth2", "port_id": None, "chassis_id": None, "system": None})),
     ("hccn_lldp", "silent"): ("npu2", lambda c: c.port(2).update(lldp=None)),
     ("hccn_superpod", "differs"): ("", lambda c: c.npu()["superpod"].update(id=8)),

@@ -310,7 +310,7 @@ def test_the_bytes_of_a_pull(manifest, more, machine, size, architectures):
 
 
 def test_the_bytes_are_asked_with_the_same_token_and_types():
-    with web_server(lambda asked: guarded(lambda token: (200, {"token": "open-sesame"}))(asked)) as server:
+    with web_server(guarded(lambda token: (200, {"token": "open-sesame"}))) as server:
         assert plain_http.manifest_exists("127.0.0.1:%d/%s" % (server.port, IMAGE), {}, machine="aarch64")["exists"] is True
         last = server.asked[-1]
         assert (last.method, last.headers["Authorization"], last.headers["Accept"]) == ("GET", "Bearer open-sesame", plain_http.MANIFESTS)

@@ -195,7 +195,9 @@ def test_no_text_of_a_report_reaches_the_page_unescaped():
     node = dict.fromkeys(("local_ip", "nic_name", "hardware", "driver", "firmware", "docker", "kernel", "arch", "python"), bad) | {"npus": [npu]}
     report = {
         "verb": bad, "started_at": bad, "version": bad, "checks": [check], "nodes": {bad: node}, "result": bad, "language": bad,
-        "groups": {bad: dict.fromkeys(("model", "release", "hardware", "head"), bad) | {"hosts": [bad], "data_parallel_size": bad, "tensor_parallel_size": bad}},
+        "groups": {
+            bad: dict.fromkeys(("model", "release", "hardware", "head"), bad) | {"hosts": [bad], "data_parallel_size": bad, "tensor_parallel_size": bad}
+        },
         "mesh": {"mode": bad, "pings": [ping(1, 1, bad, "n1", status="fail", address=bad, kind=bad, text=bad), ping(1, 1, "n1", bad, rtt_ms=1.0)]},
     }
     view = FilterModule().filters()["report_view"](report)
