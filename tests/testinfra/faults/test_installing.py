@@ -12,6 +12,8 @@ import subprocess
 from test_faults import LAB, not_passed, preflight  # noqa: F401  pylint: disable=unused-import
 
 NODE = "a2-node1"
+# What ansible.builtin.package asks apt for on its own (python3-apt and what that needs), beside the package under test
+PACKAGES = ("rsync", "python3-apt", "python-apt-common", "distro-info-data")
 
 
 def put(path, content):
@@ -29,10 +31,12 @@ def index(package):
 
 def test_what_is_missing_is_named_and_installed_on_request(nodes, playbook, preflight, tmp_path):  # noqa: F811
     """rsync is purged: preflight names it and installs nothing; the playbook installs it, and changes nothing when it is run again."""
-    subprocess.run(["apt-get", "download", "rsync"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    package = next(tmp_path.glob("rsync_*.deb"))
-    put(f"/srv/packages/{package.name}", package.read_bytes())
-    put("/srv/packages/Packages", index(package).encode())
+    subprocess.run(["apt-get", "download", *PACKAGES], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    packages = sorted(tmp_path.glob("*.deb"))
+    assert len(packages) == len(PACKAGES)
+    for package in packages:
+        put(f"/srv/packages/{package.name}", package.read_bytes())
+    put("/srv/packages/Packages", "".join(index(package) for package in packages).encode())
     node = nodes[NODE]
     node.check_output("mkdir -p /root/sources && find /etc/apt/sources.list* -type f -exec mv -t /root/sources {} +")
     put("/etc/apt/sources.list", b"deb [trusted=yes] file:/srv/packages ./\n")
