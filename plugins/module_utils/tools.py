@@ -36,6 +36,15 @@ BUSY_FIRST_PAUSE_S = 0.2
 BUSY_LONGEST_PAUSE_S = 5.0
 
 
+class NoAnswer(Exception):
+    """A question that has no answer: C(message), one line with its remedy, and C(known), what is known all the same."""
+
+    def __init__(self, message, known=None):
+        super().__init__(message)
+        self.message = message
+        self.known = known or {}
+
+
 class ToolRun:
     """What one call of a tool gave.
 

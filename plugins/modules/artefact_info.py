@@ -100,57 +100,9 @@ docker_error:
   type: str
 """
 
-import platform
-from urllib.parse import urlsplit
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, weights
-from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
-
-
-def image_entry(engine, reference, info):
-    """Return what is known of one image."""
-    found = engine.image(reference)
-    if found:
-        return {"present": True, "id": found["Id"], "layers": (found.get("RootFS") or {}).get("Layers") or [],
-                "architecture": found.get("Architecture"), "env": (found.get("Config") or {}).get("Env") or [], "size": found.get("Size"),
-                "registry": None}
-    return {"present": False, "id": None, "layers": [], "architecture": None, "env": [], "size": None,
-            "registry": plain_http.manifest_exists(reference, info, machine=platform.machine())}
-
-
-def container_entry(engine, name):
-    """Return what is known of one container."""
-    found = engine.container(name)
-    if not found:
-        return {"exists": False, "running": False, "pid": None, "pids": [], "labels": {}}
-    pid = found["State"].get("Pid") or None
-    return {"exists": True, "running": found["State"]["Running"], "pid": pid, "pids": processes_below(pid) if pid else [],
-            "labels": found["Config"].get("Labels") or {}}
-
-
-def device_containers(engine):
-    """Return the running containers that may use NPUs, sorted by name."""
-    result = []
-    for identifier in engine.running():
-        found = engine.container(identifier)
-        # It may have ended since it was listed.
-        access = npu_access(found) if found and found["State"]["Running"] else None
-        if access:
-            pid = found["State"].get("Pid")
-            result.append(dict(access, name=(found.get("Name") or "").lstrip("/"), id=found.get("Id"), labels=found["Config"].get("Labels") or {},
-                               pids=processes_below(pid) if pid else []))
-    return sorted(result, key=lambda entry: (entry["name"], entry["id"]))
-
-
-def weights_entry(wanted, info):
-    """Return the state of one weights directory, and what the hub says where it is not complete."""
-    entry = dict(weights.state(wanted["dir"], wanted), dir=wanted["dir"], hub=None)
-    if not entry["complete"] and wanted["kind"] == "modelscope":
-        host = urlsplit(wanted["endpoint"]).netloc
-        answer = plain_http.modelscope_files(wanted["endpoint"], wanted["id"], wanted["revision"], proxies=plain_http.proxies_for(host, info))
-        entry["hub"] = {key: answer[key] for key in ("exists", "url", "error", "bytes")}
-    return entry
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_artefacts
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET
 
 
 def main():
@@ -164,18 +116,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    engine = DockerEngine(module.params["docker_socket"])
-    result = {"images": {}, "weights": [], "containers": {}, "device_containers": [], "docker_error": None}
-    info = {}
-    try:
-        info = engine.info() or {}
-        result["images"] = {reference: image_entry(engine, reference, info) for reference in module.params["images"]}
-        result["containers"] = {name: container_entry(engine, name) for name in module.params["containers"]}
-        result["device_containers"] = device_containers(engine)
-    except OSError as error:
-        result["docker_error"] = str(error)
-    result["weights"] = [weights_entry(wanted, info) for wanted in module.params["weights"]]
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, **ask_artefacts.answer(**module.params))
 
 
 if __name__ == "__main__":

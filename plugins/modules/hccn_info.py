@@ -189,36 +189,12 @@ searched:
   elements: str
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, hccn, tools
-
-
-def ask_device(runner, tool, phy_id, questions):
-    """Every question about one device: the entry of the result."""
-    device = dict.fromkeys(("ip", "netmask", "gateway", "netdetect", "link", "net_health", "tls", "lldp", "vnic"))
-    device.update(phy_id=phy_id, errors={})
-    for question in questions:
-        run = runner([tool, "-i", str(phy_id)] + list(hccn.QUESTIONS[question]))
-        failure = run.failure()
-        if failure:
-            device["errors"][question] = failure
-            continue
-        answer = hccn.parse_answer(question, run.out, run.err, run.rc, phy_id)
-        if answer["state"] == "busy":
-            device["errors"][question] = "hccn_tool was still busy after %g s: %s" % (runner.busy_retry_s, answer["text"])
-        elif answer["state"] == "error":
-            device["errors"][question] = ("%s %s" % (answer["text"], tools.hint(answer["text"]))).strip()
-        elif question == "ip":
-            device.update(answer["value"] or {})
-        else:
-            device[question] = answer["value"]
-    return device
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, tools
 
 
 def main():
-    names = list(hccn.QUESTIONS)
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "devices": {"type": "list", "elements": "int"},
@@ -235,35 +211,13 @@ def main():
         },
         supports_check_mode=True,
     )
-    params = module.params
-    if params["timeout"] <= 0:
-        module.fail_json(msg="timeout must be more than 0 seconds, not %g." % params["timeout"])
-    conf = driver_files.read_hccn_conf(params["hccn_conf_path"])
-    home = driver_files.install_home(driver_files.read_install_info())
-    driver_home = os.path.join(home, "driver")
-    found = tools.find_tool("hccn_tool", params["hccn_tool_path"], driver_home)
-    if not found["path"]:
-        message = tools.not_found_message("hccn_tool", found, "hccn_tool_path")
-        module.fail_json(msg=message, searched=found["searched"], hccn_conf=conf)
-    wanted = params["devices"] if params["devices"] is not None else driver_files.device_ids()
-    runner = tools.PatientRunner(
-        params["timeout"],
-        params["busy_retry_s"],
-        tools.tool_environment(driver_home),
-        is_busy=lambda run: hccn.is_busy(run.text, run.rc),
-        # hccn_tool -i N -question -g
-        kind=lambda argv: argv[3],
-    )
-    questions = [name for name in names if name in params["questions"]]
-    devices = [ask_device(runner, found["path"], phy_id, questions) for phy_id in sorted(set(wanted))]
-    module.exit_json(
-        changed=False,
-        devices=devices,
-        hccn_conf=conf,
-        hccn_tool=found["path"],
-        calls=runner.calls,
-        busy_retries=runner.retries,
-    )
+    if module.params["timeout"] <= 0:
+        module.fail_json(msg="timeout must be more than 0 seconds, not %g." % module.params["timeout"])
+    try:
+        result = ask_hccn.answer(**module.params)
+    except tools.NoAnswer as failure:
+        module.fail_json(msg=failure.message, **failure.known)
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -241,80 +241,12 @@ timed_out:
   type: bool
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import driver_files, npu_smi, tools
-
-
-def read_files(params):
-    """What the files of driver and firmware say: the part of the result that needs no tool."""
-    install_info = driver_files.read_install_info(params["install_info_file"])
-    home = driver_files.install_home(install_info)
-    driver_file = params["driver_version_file"] or os.path.join(home, "driver", "version.info")
-    firmware_file = params["firmware_version_file"] or os.path.join(home, "firmware", "version.info")
-    driver, driver_error = driver_files.read_version(driver_file)
-    firmware, firmware_error = driver_files.read_version(firmware_file)
-    result = {
-        "driver_package_version": driver,
-        "firmware_version": firmware,
-        "compatible_firmware": driver_files.compatible_firmware(driver_file),
-        "install_info": install_info,
-        "file_errors": [error for error in (driver_error, firmware_error) if error],
-    }
-    return result, os.path.join(home, "driver")
-
-
-def tool_failure(run, info):
-    """Why this run of C(npu-smi info) is a failure, as fail_json's arguments, or None when it is none."""
-    answer = run.failure()
-    if answer:
-        remedy = "A hanging tool is a hanging driver: look at dmesg." if run.timed_out else tools.hint(answer)
-        return {"msg": ("%s. %s" % (answer, remedy)).strip(), "error_code": None}
-    error = npu_smi.parse_error(run.text, run.rc)
-    if error:
-        remedy = error["remedy"] or tools.hint(run.text)
-        message = "%s reported an error (exit %s): %s. %s" % (run.command, run.rc, tools.clip(run.text) or "no text", remedy)
-        return {"msg": message.strip(), "error_code": error["error_code"]}
-    if not info["understood"]:
-        printed = tools.clip(run.text) or "nothing"
-        message = "%s printed no table that is understood, but: %s. Run it by hand on this node." % (run.command, printed)
-        return {"msg": message, "error_code": None}
-    return None
-
-
-def ask_details(ask, info):
-    """The questions that the table leaves open; every one of them may go unanswered."""
-    health_details, superpod = [], None
-    if any(npu["phy_id"] is None for npu in info["npus"]):
-        npu_smi.apply_mapping(info["npus"], npu_smi.parse_mapping(ask("-m")), info["hardware"])
-    for npu in info["npus"]:
-        if npu["health"] != "OK" and npu["chip_id"] is not None:
-            text = ask("-t", "health", "-i", str(npu["npu_id"]), "-c", str(npu["chip_id"]))
-            detail = npu_smi.parse_health(text)
-            detail.update(npu_id=npu["npu_id"], chip_id=npu["chip_id"])
-            health_details.append(detail)
-    if info["hardware"] == "a3":
-        first = info["npus"][0]
-        superpod = npu_smi.parse_spod_info(ask("-t", "spod-info", "-i", str(first["npu_id"]), "-c", str(first["chip_id"] or 0)))
-    return {"health_details": health_details, "superpod": superpod}
-
-
-def make_asker(tool, timeout, environment):
-    """A function that gives the text of one C(npu-smi info ...) or ''; after a timeout it asks no more."""
-    state = {"hung": False}
-
-    def ask(*arguments):
-        if state["hung"]:
-            return ""
-        run = tools.run_tool([tool, "info"] + list(arguments), timeout, environment)
-        state["hung"] = run.timed_out
-        return run.out if run.rc == 0 else ""
-
-    return ask
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_npu, tools
 
 
 def main():
+    """Run the module."""
     module = AnsibleModule(
         argument_spec={
             "npu_smi_path": {"type": "path"},
@@ -326,35 +258,15 @@ def main():
         },
         supports_check_mode=True,
     )
-    params = module.params
-    if params["timeout"] <= 0:
-        module.fail_json(msg="timeout must be more than 0 seconds, not %g." % params["timeout"])
-    result, driver_home = read_files(params)
-    found = tools.find_tool("npu-smi", params["npu_smi_path"], driver_home)
-    if not found["path"]:
-        message = tools.not_found_message("npu-smi", found, "npu_smi_path")
-        module.fail_json(msg=message, searched=found["searched"], error_code=None, timed_out=False, **result)
-    environment = tools.tool_environment(driver_home)
-    run = tools.run_tool([found["path"], "info"], params["timeout"], environment)
-    info = npu_smi.parse_info(run.out)
-    if run.truncated:
-        info["warnings"].append("the output was cut at %d bytes" % tools.MAX_OUTPUT_BYTES)
-    failure = tool_failure(run, info)
-    result["npu_smi"] = found["path"]
-    if failure:
-        # No npus beside an error: a play that goes on in spite of it must not take half a table for the whole.
-        failure.update(stdout=run.out[:20000], stderr=run.err[:20000], rc=run.rc, timed_out=run.timed_out)
-        module.fail_json(**dict(result, **failure))
-    result.update(info)
-    # The key "warnings" belongs to Ansible, which shows it and takes it out of the result.
-    result["tool_warnings"] = result.pop("warnings")
+    if module.params["timeout"] <= 0:
+        module.fail_json(msg="timeout must be more than 0 seconds, not %g." % module.params["timeout"])
+    try:
+        result = ask_npu.answer(**module.params)
+    except tools.NoAnswer as failure:
+        module.fail_json(msg=failure.message, **failure.known)
     for warning in result["tool_warnings"]:
         module.warn("npu-smi: %s" % warning)
-    result.pop("understood")
-    extra = {"health_details": [], "superpod": None}
-    if params["details"] and info["npus"]:
-        extra = ask_details(make_asker(found["path"], params["timeout"], environment), info)
-    module.exit_json(changed=False, **dict(result, **extra))
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ from .messages import plain
 
 #: Set by serve_launch on every container that it starts.
 LABEL = "ascend.vllm.group"
-#: Fact of a host -> field of Answers.
+#: Field of Answers -> the fact of a host that holds it, and the key in there.
 FACTS = {
-    "prerequisites_found": "prerequisites",
-    "driver_check_node": "node",
-    "driver_check_npu": "npu",
-    "driver_check_artefacts": "artefacts",
-    "driver_check_reach": "reach",
-    "hccn_verify_info": "hccn",
-    "hccn_verify_mesh": "mesh",
+    "prerequisites": ("prerequisites_found",),
+    "node": ("driver_check_said", "node"),
+    "npu": ("driver_check_said", "npu"),
+    "artefacts": ("driver_check_said", "artefacts"),
+    "hccn": ("driver_check_said", "hccn"),
+    "reach": ("driver_check_reach",),
+    "mesh": ("hccn_verify_mesh",),
 }
 #: The lists of answers that the judges go through, and what they read of every entry. What tells an entry from the others is its
 #: first word: an entry without it is left out, and anything else that it lacks is None.
@@ -92,8 +92,18 @@ class Answers:
 def read(hostvars, host: str) -> Answers:
     """Return the answers of one host from its facts, which are read lazily."""
     values = hostvars[host]
-    found = {name: plain(values[fact]) for fact, name in FACTS.items() if fact in values}
+    facts = {fact: plain(values[fact]) for fact in dict.fromkeys(place[0] for place in FACTS.values()) if fact in values}
+    found = {name: _at(facts, *place) for name, place in FACTS.items()}
+    if found["node"] is None:
+        # A node that could not be asked at all says why in place of all answers.
+        found["node"] = facts.get("driver_check_said")
     return Answers(**{name: whole(name, value) for name, value in found.items() if isinstance(value, dict)})
+
+
+def _at(facts: dict, fact: str, key: str = ""):
+    """Return a fact, or what it holds under a key; None where there is none."""
+    value = facts.get(fact)
+    return value.get(key) if key and isinstance(value, dict) else None if key else value
 
 
 def whole(name: str, answer: dict) -> dict:

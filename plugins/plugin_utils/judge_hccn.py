@@ -71,7 +71,11 @@ def _port(judge, entry: dict, hccs: bool) -> list:
         found.append(judge.judged("hccn_link", None if up else "down", entry["link"], "UP", device, hccs, **words))
     if "net_health" not in errors:
         outcome = NET_HEALTH.get(entry["net_health"], "bad")
-        found.append(judge.judged("hccn_net_health", outcome, entry["net_health"], "Success", device, hccs, **words))
+        observed = entry["net_health"]
+        if outcome and observed and "netdetect" not in errors:
+            # What does not answer is what the port was told to detect.
+            observed = f"{observed}, detecting {entry.get('netdetect') or 'no address'}"
+        found.append(judge.judged("hccn_net_health", outcome, observed, "Success", device, hccs, **words))
     if "ip" not in errors:
         observed = entry["ip"] or (f"{entry['vnic']['ip']} (HCCS)" if hccs else None)
         found.append(judge.judged("hccn_address", None if observed else "none", observed, "an address", device, hccs, **words))

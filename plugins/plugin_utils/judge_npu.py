@@ -174,6 +174,9 @@ def _versions(judge, npu: dict, floors: dict) -> list:
         wanted = minimum if too_old or too_old is None else recommended or minimum
         why = f"{wanted} or newer ({floor['release']} with CANN {floor['cann']})"
         found.append(judge.judged("driver_floor", outcome, version, why, "driver", wanted=wanted))
+    if not npu.get("firmware_version"):
+        why = "; ".join(str(error) for error in npu.get("file_errors") or [] if "firmware" in str(error)) or "no version"
+        return [*found, judge.found("firmware_fits", "not_read", why, "the version of the installed firmware", "firmware")]
     fits = versions.within(npu.get("firmware_version"), npu.get("compatible_firmware"))
     if fits is not None:
         found.append(judge.judged("firmware_fits", None if fits else "outside", npu["firmware_version"], f"one of {npu['compatible_firmware']}", "firmware"))

@@ -25,7 +25,7 @@ def ports_of(unit: dict, groups: dict) -> dict:
 
 
 def driver_questions(host_plan: dict, groups: dict, data_dirs=()) -> dict:
-    """Return what a node has to be asked: ``{paths, ports, images, weights, containers, sysctls, disk_paths, local_ip}``."""
+    """Return what a node has to be asked: ``{paths, ports, images, weights, containers, sysctls, disk_paths, local_ip, devices}``."""
     units = host_plan["units"]
     paths = {source for unit in units for entry in unit["mount_candidates"].values() for source in entry["sources"]}
     paths |= {device for unit in units for device in unit["devices"]}
@@ -40,6 +40,7 @@ def driver_questions(host_plan: dict, groups: dict, data_dirs=()) -> dict:
         "sysctls": sorted(checks["kernel_settings"]["limits"]),
         "disk_paths": sorted({entry["dir"] for entry in weights}),
         "local_ip": host_plan["local_ip"],
+        "devices": list(host_plan["npus"]),
     }
 
 

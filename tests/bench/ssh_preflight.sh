@@ -12,7 +12,7 @@ for node in "$@"; do
   ssh -F "$config" "$node" sudo sh -s <<'ASK' >/dev/null &
 lib=/usr/local/Ascend/driver/lib64
 export LD_LIBRARY_PATH=$lib:$lib/common:$lib/driver
-npu-smi info
+/usr/local/bin/npu-smi info
 for npu in 0 1 2 3 4 5 6 7; do
   for question in ip link net_health netdetect gateway tls lldp vnic; do
     /usr/local/Ascend/driver/tools/hccn_tool -i $npu -$question -g

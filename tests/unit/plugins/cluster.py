@@ -12,7 +12,7 @@ import copy
 import functools
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import data, mesh, plan, preflight, request
-from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import LABEL
+from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import FACTS, LABEL
 from ansible_collections.ascend.vllm.plugins.plugin_utils.checks import Judge
 
 GIB = 1024**3
@@ -24,26 +24,41 @@ KEYS = {"host", "check", "device", "status", "observed", "expected", "remedy", "
 CHECKS = data.load_all()[0]["checks"]
 
 
+def hostvars_of(answers):
+    """Return the facts of a host that answered this."""
+    found = {}
+    for field, (fact, *keys) in FACTS.items():
+        if field in answers and keys:
+            found.setdefault(fact, {})[keys[0]] = answers[field]
+        elif field in answers:
+            found[fact] = answers[field]
+    said = found.get("driver_check_said") or {}
+    if list(said) == ["node"] and "interfaces" not in (said["node"] or {}):
+        # A node that cannot be asked says so in place of all answers.
+        found["driver_check_said"] = said["node"]
+    return found
+
+
 class Cluster:
-    """Hosts ``a2-node0``, ``a2-node1``, ..: ``plan`` is their plan, ``facts`` what each of them answered."""
+    """Hosts ``a2-node0``, ``a2-node1``, ..: ``plan`` is their plan, ``facts`` what each of them answered, by field of Answers."""
 
     def __init__(self, nodes=2, hardware="a2"):
         self.plan = copy.deepcopy(_planned(nodes, hardware))
         self.hosts = list(self.plan["hosts"])
         self.facts = {host: self._facts(host) for host in self.hosts}
         for host in self.hosts:
-            self.facts[host]["driver_check_reach"] = self._reach(host)
-            self.facts[host]["hccn_verify_mesh"] = self._mesh(host)
+            self.facts[host]["reach"] = self._reach(host)
+            self.facts[host]["mesh"] = self._mesh(host)
 
     def _facts(self, host):
         index, mine = self.hosts.index(host), self.plan["hosts"][host]
         return {
-            "prerequisites_found": {"python": "/usr/bin/python3", "python_version": "3.9.9", "requests": True, "rsync": "/usr/bin/rsync",
+            "prerequisites": {"python": "/usr/bin/python3", "python_version": "3.9.9", "requests": True, "rsync": "/usr/bin/rsync",
                                     "docker": "/usr/bin/docker", "package_manager": "dnf", "asked": 1760000000.0, "clock_ahead_s": 0.2},
-            "driver_check_node": self._node(mine, index),
-            "driver_check_npu": self._npu(mine, index),
-            "driver_check_artefacts": self._artefacts(mine),
-            "hccn_verify_info": self._hccn(mine, index),
+            "node": self._node(mine, index),
+            "npu": self._npu(mine, index),
+            "artefacts": self._artefacts(mine),
+            "hccn": self._hccn(mine, index),
         }
 
     def _node(self, mine, index):
@@ -104,6 +119,10 @@ class Cluster:
         results = [{**ping, "sent": 3, "received": 3, "loss_percent": 0.0, "rtt_ms": 0.08, "status": "pass", "text": ""} for ping in pings]
         return {"changed": False, "results": results, "left": 0, "seconds": 2.1 * len(pings)} if pings else {"skipped": True, "changed": False}
 
+    def hostvars(self):
+        """Return the facts as the roles leave them on the hosts."""
+        return {host: hostvars_of(answers) for host, answers in self.facts.items()}
+
     def name(self, index=-1):
         """Return the name of a host by its number: the last one without one."""
         return self.hosts[index]
@@ -113,31 +132,31 @@ class Cluster:
 
     def prerequisites(self, host=None):
         """Return what a host said over a plain shell; the last host's without a name, as of all of these."""
-        return self._of("prerequisites_found", host)
+        return self._of("prerequisites", host)
 
     def node(self, host=None):
         """Return what node_info says."""
-        return self._of("driver_check_node", host)
+        return self._of("node", host)
 
     def npu(self, host=None):
         """Return what npu_info says."""
-        return self._of("driver_check_npu", host)
+        return self._of("npu", host)
 
     def artefacts(self, host=None):
         """Return what artefact_info says."""
-        return self._of("driver_check_artefacts", host)
+        return self._of("artefacts", host)
 
     def hccn(self, host=None):
         """Return what hccn_info says."""
-        return self._of("hccn_verify_info", host)
+        return self._of("hccn", host)
 
     def mesh(self, host=None):
         """Return what hccn_mesh says."""
-        return self._of("hccn_verify_mesh", host)
+        return self._of("mesh", host)
 
     def reach(self, host=None):
         """Return what tcp_reach says."""
-        return self._of("driver_check_reach", host)
+        return self._of("reach", host)
 
     def host_plan(self, host=None):
         """Return a host's part of the plan."""
@@ -167,7 +186,7 @@ class Cluster:
 
     def report(self, **controller):
         """Return the report, after looking at what every check result has."""
-        report = preflight.build(self.plan, self.facts, {**CONTROLLER, **controller})
+        report = preflight.build(self.plan, self.hostvars(), {**CONTROLLER, **controller})
         for entry in report["checks"]:
             assert set(entry) == KEYS and entry["host"] in [*self.hosts, "localhost"], entry
             assert all(isinstance(entry[key], str) for key in KEYS - {"accepted"}) and entry["observed"] and entry["expected"], entry

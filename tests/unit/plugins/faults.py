@@ -49,7 +49,7 @@ def failed(c, fact, **more):
 
 def npu_smi(c, **more):
     """Let npu-smi fail."""
-    failed(c, "driver_check_npu", **{"error_code": None, "timed_out": False, "rc": 1, **more})
+    failed(c, "npu", **{"error_code": None, "timed_out": False, "rc": 1, **more})
 
 
 def all_ports(c, **answer):
@@ -67,11 +67,11 @@ def without_address(c):
 
 #: (check, outcome) -> (device, function that breaks a cluster[, number of the host on which it is found, the last one if left out]).
 FAULTS = {
-    ("node_answers", "silent"): ("", lambda c: c.facts.update({c.name(): {"driver_check_node": {"unreachable": True, "msg": "no route"}}})),
+    ("node_answers", "silent"): ("", lambda c: c.facts.update({c.name(): {"node": {"unreachable": True, "msg": "no route"}}})),
     ("node_answers", "not_asked"): ("", lambda c: c.node().pop("listening")),
     ("python_version", "absent"): ("", lambda c: c.prerequisites().update(python=None, python_version=None)),
     ("python_version", "too_old"): ("", lambda c: c.prerequisites().update(python_version="3.7.9")),
-    ("python_version", "not_understood"): ("", lambda c: c.facts[c.name()].update(prerequisites_found={"error": "Welcome!"})),
+    ("python_version", "not_understood"): ("", lambda c: c.facts[c.name()].update(prerequisites={"error": "Welcome!"})),
     ("python_requests", "absent"): ("", lambda c: c.prerequisites().update(requests=False)),
     ("rsync", "absent"): ("", lambda c: c.prerequisites().update(rsync=None)),
     ("docker_engine", "silent"): ("", lambda c: c.node()["docker"].update(reachable=False, error="no such socket")),
@@ -102,6 +102,7 @@ FAULTS = {
     ("driver_floor", "not_understood"): ("driver", lambda c: c.npu().update(driver_version=None, driver_package_version=None)),
     ("driver_equal", "differs"): ("driver", lambda c: c.npu().update(driver_version="25.5.2")),
     ("firmware_fits", "outside"): ("firmware", lambda c: c.npu().update(compatible_firmware="[7.5.0,8.9.9]")),
+    ("firmware_fits", "not_read"): ("firmware", lambda c: c.npu().update(firmware_version=None, file_errors=["/x/firmware/version.info: absent"])),
     ("firmware_equal", "differs"): ("firmware", lambda c: c.npu().update(firmware_version="7.7.0.1.231")),
     ("image_variant", "other_chip"): (f"{IMAGE}-a3", lambda c: rename(c, f"{IMAGE}-a3")),
     ("image_variant", "not_told"): ("example.org/vllm:mine", lambda c: rename(c, "example.org/vllm:mine")),
@@ -109,7 +110,7 @@ FAULTS = {
     ("image_exists", "not_reached"): (IMAGE, lambda c: image(c, error="timed out")),
     ("model_exists", "incomplete"): (DIR, weights, 0),
     ("model_exists", "not_reached"): (DIR, lambda c: weights(c, hub={"exists": False, "error": "HTTP 404", "bytes": None}), 0),
-    ("artefacts", "not_asked"): ("", lambda c: failed(c, "driver_check_artefacts")),
+    ("artefacts", "not_asked"): ("", lambda c: failed(c, "artefacts")),
     ("mount_source", "missing"): ("/usr/local/dcmi", lambda c: c.node()["paths"]["/usr/local/dcmi"].update(exists=False, type=None)),
     ("mount_source", "not_asked"): ("/usr/local/dcmi", lambda c: c.node()["paths"].pop("/usr/local/dcmi")),
     ("disk_image", "full"): (IMAGE, lambda c: (image(c, exists=True), c.node()["docker"]["disk"].update(free_bytes=3 * GIB))),
@@ -125,7 +126,7 @@ FAULTS = {
     ("tcp_reach", "refused"): ("a2-node0:13389", lambda c: c.reach()["reached"][0].update(status="refused", connected=False)),
     ("tcp_reach", "dropped"): ("a2-node0:13389", lambda c: c.reach()["reached"][0].update(status="timeout", connected=False)),
     ("tcp_reach", "unreachable"): ("a2-node0:13389", lambda c: c.reach()["reached"][0].update(status="unreachable", connected=False)),
-    ("tcp_reach", "not_asked"): ("", lambda c: failed(c, "driver_check_reach")),
+    ("tcp_reach", "not_asked"): ("", lambda c: failed(c, "reach")),
     ("clock", "off"): ("", lambda c: c.prerequisites().update(clock_ahead_s=-8.0)),
     ("clock", "far_off"): ("", lambda c: c.prerequisites().update(clock_ahead_s=90.0)),
     ("kernel_settings", "differs"): ("vm.swappiness", lambda c: c.node()["sysctls"].update({"vm.swappiness": "60"})),
@@ -133,8 +134,8 @@ FAULTS = {
     ("memory_pages", "always"): ("transparent_hugepage", lambda c: c.node().update(transparent_hugepage="always")),
     ("memory_pages", "hoarded"): ("nr_hugepages", lambda c: c.node()["hugepages"].update(total=600000, free=600000)),
     ("hccl_rootinfo", "stale"): ("/etc/hccl_rootinfo.json", lambda c: c.node()["rootinfo"].update(exists=True, type="file", addresses=["10.9.9.9"])),
-    ("hccn_tool", "failed"): ("", lambda c: failed(c, "hccn_verify_info", searched=["/usr/bin"])),
-    ("hccn_tool", "not_asked"): ("", lambda c: c.facts[c.name()].pop("hccn_verify_info")),
+    ("hccn_tool", "failed"): ("", lambda c: failed(c, "hccn", searched=["/usr/bin"])),
+    ("hccn_tool", "not_asked"): ("", lambda c: c.facts[c.name()].pop("hccn")),
     ("hccn_tool", "no_answer"): ("npu4", lambda c: c.port(4).update(lldp=None, errors={"lldp": BUSY})),
     ("hccn_conf", "wrong"): ("npu3", lambda c: c.hccn()["hccn_conf"]["devices"].pop("3")),
     ("hccn_conf", "stale"): ("npu3", lambda c: c.hccn()["hccn_conf"]["devices"]["3"].update(address="10.20.9.9")),

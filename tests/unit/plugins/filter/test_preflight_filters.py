@@ -49,10 +49,10 @@ def test_registered_under_its_own_name(module):
 def test_the_report_is_plain_data_from_lazy_facts():
     cluster = Cluster()
     cluster.port(2)["link"] = "DOWN"
-    found = filter_of(preflight_report)(cluster.plan, Lazy(cluster.facts), dict(CONTROLLER, forks="5"))
+    found = filter_of(preflight_report)(cluster.plan, Lazy(cluster.hostvars()), dict(CONTROLLER, forks="5"))
     assert json.loads(json.dumps(found)) == found
     assert [(entry["host"], entry["check"], entry["device"]) for entry in found["checks"] if entry["status"] != "pass"] == [("a2-node1", "hccn_link", "npu2")]
-    assert filter_of(preflight_report)(Lazy(cluster.plan), cluster.facts, CONTROLLER)["summary"] == found["summary"]
+    assert filter_of(preflight_report)(Lazy(cluster.plan), cluster.hostvars(), CONTROLLER)["summary"] == found["summary"]
 
 
 def test_pings_and_their_announcement():

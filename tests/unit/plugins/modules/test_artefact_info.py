@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils import weights
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_artefacts, weights
 from ansible_collections.ascend.vllm.plugins.modules import artefact_info
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, quiet_proxies, unix_server, web_server
 
@@ -113,7 +113,7 @@ def test_a_container_without_labels(ask):
 
 
 def test_an_image_of_this_nodes_architecture_has_a_size(ask, monkeypatch):
-    monkeypatch.setattr(artefact_info.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(ask_artefacts.platform, "machine", lambda: "aarch64")
     index = {"manifests": [{"digest": "sha256:%s" % arch, "platform": {"os": "linux", "architecture": arch}} for arch in ("amd64", "arm64")]}
     bodies = {"1": index, "sha256:amd64": {"layers": [{"size": 1}]}, "sha256:arm64": {"layers": [{"size": 20}, {"size": 22}]}}
     with web_server(lambda asked: (200, bodies[asked.path.rpartition("/")[2]])) as registry:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn
 from ansible_collections.ascend.vllm.plugins.modules import hccn_info
 
 BUSY = "hccn_tool is busy, please try again.\n"
@@ -154,9 +155,9 @@ def test_megabytes(run, fake_tool):
 
 
 def test_devices_are_those_of_the_device_nodes(run, fake_tool, monkeypatch):
-    monkeypatch.setattr(hccn_info.driver_files, "device_ids", lambda: [0])
+    monkeypatch.setattr(ask_hccn.driver_files, "device_ids", lambda: [0])
     assert [device["phy_id"] for device in run(fake_tool(answers(0)))["devices"]] == [0]
-    monkeypatch.setattr(hccn_info.driver_files, "device_ids", lambda: [])
+    monkeypatch.setattr(ask_hccn.driver_files, "device_ids", lambda: [])
     result = run(fake_tool(answers(0)))
     assert not result["failed"] and result["devices"] == []
 

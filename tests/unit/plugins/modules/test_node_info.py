@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_node
 from ansible_collections.ascend.vllm.plugins.modules import node_info
 
 A3 = """\
@@ -28,7 +29,7 @@ A3 = """\
 @pytest.fixture
 def run(run_module, tmp_path, monkeypatch):
     """Run the module with no Docker engine, no NPU tool and no NPU unless the test gives them."""
-    monkeypatch.setattr(node_info.host, "pci_generation", lambda: "unknown")
+    monkeypatch.setattr(ask_node.host, "pci_generation", lambda: "unknown")
 
     def go(**parameters):
         parameters.setdefault("docker_host", "unix://%s" % (tmp_path / "none.sock"))
@@ -78,8 +79,8 @@ def test_an_ip_that_is_broken(run, fake_tool, monkeypatch):
 
 
 def test_no_ip_at_all(run, tmp_path, monkeypatch):
-    real = node_info.tools.find_tool
-    monkeypatch.setattr(node_info.tools, "find_tool", lambda name, *a, **k: real(name, str(tmp_path / "none")) if name == "ip" else real(name, *a, **k))
+    real = ask_node.tools.find_tool
+    monkeypatch.setattr(ask_node.tools, "find_tool", lambda name, *a, **k: real(name, str(tmp_path / "none")) if name == "ip" else real(name, *a, **k))
     result = run()
     assert not result["failed"] and "ip was not found" in result["interfaces_error"] and result["interfaces"]
 
@@ -95,13 +96,13 @@ def test_tools_and_hardware(run, fake_tool):
     [("sleep 30", "timed out after 0.5 s"), ("echo dcmi module initialize failed. ret is -8005; exit 187", "-8005"), (":", "exit 1")],
 )
 def test_hardware_by_pci_when_the_tool_does_not_tell(run, fake_tool, monkeypatch, before, words):
-    monkeypatch.setattr(node_info.host, "pci_generation", lambda: "a2")
+    monkeypatch.setattr(ask_node.host, "pci_generation", lambda: "a2")
     result = run(npu_smi_path=str(fake_tool({}, name="npu-smi", before=before)), timeout=0.5)
     assert not result["failed"] and result["hardware"] == "a2" and words in result["npu_smi_error"]
 
 
 def test_npus_are_the_device_nodes(run, monkeypatch):
-    monkeypatch.setattr(node_info.driver_files, "device_ids", lambda: [0, 1, 10])
+    monkeypatch.setattr(ask_node.driver_files, "device_ids", lambda: [0, 1, 10])
     assert run()["npus"] == [0, 1, 10]
 
 
@@ -146,13 +147,13 @@ def test_memory_settings_and_rsync_of_this_machine(run, tmp_path, monkeypatch):
 
 def test_device_holders_are_told(run, monkeypatch):
     holder = {"path": "/dev/davinci3", "pid": 4711, "process": "python3", "container": None}
-    monkeypatch.setattr(node_info.host, "device_holders", lambda: [holder])
+    monkeypatch.setattr(ask_node.host, "device_holders", lambda: [holder])
     assert run()["device_holders"] == [holder]
 
 
 def test_no_rsync(run, monkeypatch):
-    real = node_info.tools.find_tool
-    monkeypatch.setattr(node_info.tools, "find_tool", lambda name, *a, **k: real(name, "/none/rsync") if name == "rsync" else real(name, *a, **k))
+    real = ask_node.tools.find_tool
+    monkeypatch.setattr(ask_node.tools, "find_tool", lambda name, *a, **k: real(name, "/none/rsync") if name == "rsync" else real(name, *a, **k))
     assert run()["rsync"] is None
 
 
@@ -165,7 +166,7 @@ def test_a_free_port_only_of_an_address_of_this_node(run):
 
 def test_the_asked_ports_are_not_offered_as_free(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(node_info.host, "free_port", lambda *given: asked.append(given))
+    monkeypatch.setattr(ask_node.host, "free_port", lambda *given: asked.append(given))
     assert run(local_ip="127.0.0.2", ports=[8000, 13389])["free_port"] is None
     assert asked == [("127.0.0.2", {8000, 13389})]
 

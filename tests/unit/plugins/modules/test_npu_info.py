@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_npu
 from ansible_collections.ascend.vllm.plugins.modules import npu_info
 
 HEADER = """\
@@ -184,7 +185,7 @@ def test_bytes_that_are_no_text_inside_the_table(run, fake_tool):
 
 def test_a_missing_tool_names_the_places(run_module, files, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(npu_info.tools, "SEARCH_DIRS", (str(tmp_path / "nowhere"),))
+    monkeypatch.setattr(ask_npu.tools, "SEARCH_DIRS", (str(tmp_path / "nowhere"),))
     result = run_module(npu_info, **files)
     assert result["failed"] and result["searched"] == [
         str(tmp_path / "npu-smi"),
@@ -200,7 +201,7 @@ def test_a_tool_in_the_folder_the_install_info_names_is_found(run_module, files,
     tool = fake_tool({"info": (A2, 0)}, name="npu-smi")
     (tmp_path / "Ascend" / "driver" / "tools").mkdir()
     (tmp_path / "Ascend" / "driver" / "tools" / "npu-smi").symlink_to(tool)
-    monkeypatch.setattr(npu_info.tools, "SEARCH_DIRS", ())
+    monkeypatch.setattr(ask_npu.tools, "SEARCH_DIRS", ())
     result = run_module(npu_info, **files)
     assert not result["failed"] and result["npu_smi"] == str(tmp_path / "Ascend" / "driver" / "tools" / "npu-smi")
 

@@ -56,7 +56,7 @@ def test_hosts_without_answers_have_no_say():
     cluster = Cluster(4)
     for host in (Q, R):
         cluster.npu(host)["driver_version"] = "25.5.2"
-        cluster.facts[host]["driver_check_node"] = {"unreachable": True, "msg": "timed out"}
+        cluster.facts[host]["node"] = {"unreachable": True, "msg": "timed out"}
     cluster.npu(P)["driver_version"] = "25.5.3"
     assert [entry["host"] for entry in cluster.bad() if entry["check"] == "driver_equal"] == [P]
 

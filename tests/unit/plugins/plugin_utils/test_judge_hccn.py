@@ -28,7 +28,7 @@ def seen(cluster):
 @pytest.mark.parametrize(("nodes", "status"), [(2, "fail"), (1, "warn")])
 @pytest.mark.parametrize(("answer", "check", "observed"), [
     ({"link": "DOWN"}, "hccn_link", "DOWN"), ({"link": None}, "hccn_link", "nothing"),
-    ({"net_health": "Receive timeout"}, "hccn_net_health", "Receive timeout"),
+    ({"net_health": "Receive timeout"}, "hccn_net_health", "Receive timeout, detecting 10.20.255.254"),
     ({"net_health": None}, "hccn_net_health", "nothing"), ({"gateway": None}, "hccn_gateway", "nothing"),
 ])
 def test_a_fault_of_a_port_fails_in_a_pair_and_warns_alone(nodes, status, answer, check, observed):
@@ -62,7 +62,7 @@ def test_an_a3_die_needs_no_roce_while_hccs_is_up(nodes):
 def test_an_a3_die_without_hccs_is_judged_by_roce(vnic):
     cluster = Cluster(2, "a3")
     cluster.port(3).update(DARK, vnic=vnic)
-    cluster.facts[cluster.name()]["hccn_verify_mesh"]["results"] = []
+    cluster.facts[cluster.name()]["mesh"]["results"] = []
     cluster.plan["run"]["preflight_mesh"] = "off"
     assert [entry[1:4] for entry in cluster.brief()] == [("hccn_link", "npu3", "fail"), ("hccn_net_health", "npu3", "warn"), ("hccn_gateway", "npu3", "fail")]
 
@@ -105,7 +105,7 @@ def test_a_tool_that_is_busy_for_ever_is_said_once_a_node():
     for entry in cluster.hccn()["devices"]:
         entry.update(SILENT, errors=dict(MUTE))
     for host in cluster.hosts:
-        cluster.facts[host]["hccn_verify_mesh"] = {"skipped": True}
+        cluster.facts[host]["mesh"] = {"skipped": True}
     assert [entry[:4] for entry in seen(cluster)] == [(P, "hccn_tool", "", "unknown")] and "any of 8 NPUs" in cluster.bad()[0]["observed"]
 
 
@@ -193,7 +193,7 @@ def test_rootinfo(addresses, exists, status):
 def test_rootinfo_is_not_stale_for_want_of_live_addresses():
     cluster = Cluster()
     cluster.node()["rootinfo"].update(exists=True, addresses=["10.20.1.10"])
-    cluster.facts[P]["hccn_verify_info"] = {"msg": "hccn_tool was not found"}
+    cluster.facts[P]["hccn"] = {"msg": "hccn_tool was not found"}
     assert [entry[1] for entry in cluster.brief()] == ["hccn_tool"]
 
 
@@ -262,7 +262,7 @@ def test_pings_without_an_answer_are_one_finding_a_host():
 ])
 def test_pings_that_were_not_sent_are_unknown(answer, why):
     cluster = Cluster()
-    cluster.facts[P]["hccn_verify_mesh"] = answer
+    cluster.facts[P]["mesh"] = answer
     assert seen(cluster) == [(P, "hccn_ping", "", "unknown", f"64 pings were not sent: {why}")]
 
 
@@ -271,5 +271,5 @@ def test_only_the_pings_of_the_mode_are_wanted(mode):
     cluster = Cluster()
     cluster.plan["run"]["preflight_mesh"] = mode
     assert cluster.brief() == []
-    cluster.facts[P]["hccn_verify_mesh"] = {"skipped": True}
+    cluster.facts[P]["mesh"] = {"skipped": True}
     assert len(cluster.brief()) == (mode != "off")

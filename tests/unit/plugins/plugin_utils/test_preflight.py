@@ -91,18 +91,18 @@ def test_a_strangers_process_beside_our_own_is_named_alone():
 
 @pytest.mark.parametrize("facts", [
     {},
-    {"driver_check_node": {"unreachable": True, "msg": "timed\nout"}},
-    {"driver_check_node": None},
-    {"prerequisites_found": {"unreachable": True, "msg": "timed out"}},
-    {"prerequisites_found": {"unreachable": True, "msg": "timed out"}, "driver_check_node": {"unreachable": True, "msg": "timed out"}},
-    {"driver_check_node": {"failed": False, "msg": "MODULE FAILURE"}, "driver_check_npu": {"skipped": True}},
-    {"driver_check_node": {"interfaces": None}},
+    {"node": {"unreachable": True, "msg": "timed\nout"}},
+    {"node": None},
+    {"prerequisites": {"unreachable": True, "msg": "timed out"}},
+    {"prerequisites": {"unreachable": True, "msg": "timed out"}, "node": {"unreachable": True, "msg": "timed out"}},
+    {"node": {"failed": False, "msg": "MODULE FAILURE"}, "npu": {"skipped": True}},
+    {"node": {"interfaces": None}},
 ])
 def test_a_node_that_does_not_answer_is_said_once_beside_the_results_of_the_others(facts):
     cluster = Cluster()
     cluster.facts[P] = facts
     # What the other one says when nobody was there to connect to or to ping.
-    cluster.facts[H].update(driver_check_reach={"skipped": True, "changed": False}, hccn_verify_mesh={"skipped": True})
+    cluster.facts[H].update(reach={"skipped": True, "changed": False}, mesh={"skipped": True})
     cluster.npu(H)["npus"][2]["health"] = "Alarm"
     assert sorted(cluster.brief()) == [(H, "npu_health", "npu2", "fail"), (P, "node_answers", "", "fail")]
     report = cluster.report()
@@ -118,19 +118,19 @@ def test_all_nodes_are_dead():
 
 def test_a_node_without_python_is_said_once():
     cluster = Cluster()
-    cluster.facts[P] = {"prerequisites_found": {**cluster.prerequisites(P), "python": None, "python_version": None},
-                        "driver_check_node": {"failed": False, "msg": "/bin/sh: python3: not found"}}
-    cluster.facts[H].update(driver_check_reach={"skipped": True}, hccn_verify_mesh={"skipped": True})
+    cluster.facts[P] = {"prerequisites": {**cluster.prerequisites(P), "python": None, "python_version": None},
+                        "node": {"failed": False, "msg": "/bin/sh: python3: not found"}}
+    cluster.facts[H].update(reach={"skipped": True}, mesh={"skipped": True})
     assert cluster.brief() == [(P, "python_version", "", "fail")]
     assert "dnf install python3" in cluster.bad()[0]["remedy"]
 
 
 def test_a_node_without_a_driver_is_said_once():
     cluster = Cluster()
-    cluster.facts[P]["driver_check_npu"] = {"msg": "dcmi module initialize failed. ret is -8005", "error_code": -8005, "rc": 187}
-    cluster.facts[P]["hccn_verify_info"] = {"msg": "hccn_tool failed"}
+    cluster.facts[P]["npu"] = {"msg": "dcmi module initialize failed. ret is -8005", "error_code": -8005, "rc": 187}
+    cluster.facts[P]["hccn"] = {"msg": "hccn_tool failed"}
     for host in cluster.hosts:
-        cluster.facts[host]["hccn_verify_mesh"] = {"skipped": True}
+        cluster.facts[host]["mesh"] = {"skipped": True}
     assert cluster.brief() == [(P, "npu_smi", "", "fail")]
 
 
@@ -201,23 +201,23 @@ def test_pings_of_the_page_name_both_ends():
 
 #: What is taken out of a sound answer of the last node, and the checks that cannot pass there any more.
 HOLES = {
-    ("driver_check_node", "listening"): {"port_free"},
-    ("driver_check_node", "paths"): {"mount_source"},
-    ("driver_check_node", "docker"): {"docker_engine"},
-    ("driver_check_node", "npus"): {"npu_device_nodes"},
-    ("driver_check_node", "device_holders"): {"npu_processes"},
-    ("driver_check_node", "sysctls"): {"kernel_settings"},
-    ("driver_check_node", "cpu_governors"): {"kernel_settings"},
-    ("driver_check_node", "transparent_hugepage"): {"memory_pages"},
-    ("driver_check_node", "hugepages"): {"memory_pages"},
-    ("driver_check_node", "memory"): {"memory_pages", "shared_memory"},
-    ("driver_check_npu", "npus"): {"npu_smi", "npu_count", "npu_health", "npu_hbm_idle", "npu_processes", "hccn_link", "hccn_ping"},
-    ("driver_check_npu", "hardware"): {"npu_hardware"},
-    ("driver_check_artefacts", "images"): {"image_exists", "artefacts"},
-    ("driver_check_artefacts", "device_containers"): {"npu_containers"},
-    ("driver_check_reach", "reached"): {"tcp_reach"},
-    ("hccn_verify_info", "devices"): {"hccn_link", "hccn_address", "hccn_net_health", "hccn_gateway", "hccn_lldp", "hccn_ping"},
-    ("hccn_verify_mesh", "results"): {"hccn_ping"},
+    ("node", "listening"): {"port_free"},
+    ("node", "paths"): {"mount_source"},
+    ("node", "docker"): {"docker_engine"},
+    ("node", "npus"): {"npu_device_nodes"},
+    ("node", "device_holders"): {"npu_processes"},
+    ("node", "sysctls"): {"kernel_settings"},
+    ("node", "cpu_governors"): {"kernel_settings"},
+    ("node", "transparent_hugepage"): {"memory_pages"},
+    ("node", "hugepages"): {"memory_pages"},
+    ("node", "memory"): {"memory_pages", "shared_memory"},
+    ("npu", "npus"): {"npu_smi", "npu_count", "npu_health", "npu_hbm_idle", "npu_processes", "hccn_link", "hccn_ping"},
+    ("npu", "hardware"): {"npu_hardware"},
+    ("artefacts", "images"): {"image_exists", "artefacts"},
+    ("artefacts", "device_containers"): {"npu_containers"},
+    ("reach", "reached"): {"tcp_reach"},
+    ("hccn", "devices"): {"hccn_link", "hccn_address", "hccn_net_health", "hccn_gateway", "hccn_lldp", "hccn_ping"},
+    ("mesh", "results"): {"hccn_ping"},
 }
 
 
@@ -238,14 +238,14 @@ def test_what_was_not_answered_stops_the_run_and_does_not_pass(hole, gone):
 
 
 @pytest.mark.parametrize("words", [
-    ("driver_check_npu", "npus", "health", "npu_health"), ("driver_check_npu", "npus", "processes", "npu_processes"),
-    ("driver_check_npu", "npus", "hbm_used_mb", "npu_hbm_idle"), ("driver_check_npu", "npus", "npu_id", "npu_count"),
-    ("hccn_verify_info", "devices", "link", "hccn_link"), ("hccn_verify_info", "devices", "net_health", "hccn_net_health"),
-    ("hccn_verify_info", "devices", "ip", "hccn_address"), ("hccn_verify_info", "devices", "gateway", "hccn_gateway"),
-    ("hccn_verify_info", "devices", "phy_id", "hccn_tool"), ("driver_check_reach", "reached", "connected", "tcp_reach"),
-    ("driver_check_reach", "reached", "host", "tcp_reach"), ("hccn_verify_mesh", "results", "status", "hccn_ping"),
-    ("hccn_verify_mesh", "results", "phy_id", "hccn_ping"), ("driver_check_node", "interfaces", "addresses", "nic_owns_address"),
-    ("driver_check_node", "interfaces", "up", "nic_up"),
+    ("npu", "npus", "health", "npu_health"), ("npu", "npus", "processes", "npu_processes"),
+    ("npu", "npus", "hbm_used_mb", "npu_hbm_idle"), ("npu", "npus", "npu_id", "npu_count"),
+    ("hccn", "devices", "link", "hccn_link"), ("hccn", "devices", "net_health", "hccn_net_health"),
+    ("hccn", "devices", "ip", "hccn_address"), ("hccn", "devices", "gateway", "hccn_gateway"),
+    ("hccn", "devices", "phy_id", "hccn_tool"), ("reach", "reached", "connected", "tcp_reach"),
+    ("reach", "reached", "host", "tcp_reach"), ("mesh", "results", "status", "hccn_ping"),
+    ("mesh", "results", "phy_id", "hccn_ping"), ("node", "interfaces", "addresses", "nic_owns_address"),
+    ("node", "interfaces", "up", "nic_up"),
 ])
 def test_a_word_that_an_entry_lacks_stops_the_run_by_its_own_check(words):
     fact, key, word, check = words
@@ -269,7 +269,7 @@ def test_weights_that_nothing_is_said_of_are_unknown():
 
 @pytest.mark.parametrize("answer", [None, {}, [], "text", {"failed": True, "msg": "MODULE FAILURE"}, {"skipped": True},
                                     {"unreachable": True, "msg": "timed out"}])
-@pytest.mark.parametrize("fact", [fact for fact in FACTS if fact != "prerequisites_found"])
+@pytest.mark.parametrize("fact", [fact for fact in FACTS if fact != "prerequisites"])
 def test_a_module_that_gave_nothing_stops_the_run(fact, answer):
     cluster = Cluster()
     cluster.facts[P][fact] = answer
@@ -279,7 +279,7 @@ def test_a_module_that_gave_nothing_stops_the_run(fact, answer):
 @pytest.mark.parametrize("answer", [None, {}, [], "text", {"unreachable": True, "msg": "timed out"}, {"error": "x"}, {"python": "/usr/bin/python3"}])
 def test_prerequisites_that_said_nothing_do_not_raise(answer):
     cluster = Cluster()
-    cluster.facts[P]["prerequisites_found"] = answer
+    cluster.facts[P]["prerequisites"] = answer
     passed = {entry["check"] for entry in cluster.report()["checks"] if (entry["host"], entry["status"]) == (P, "pass")}
     assert not passed & {"python_version", "python_requests", "rsync", "clock"}
 

@@ -1,0 +1,72 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions about images, containers and weights: whether they are here, or exist where they come from."""
+
+from __future__ import annotations
+
+import platform
+from urllib.parse import urlsplit
+
+from . import plain_http, weights as weights_files
+from .docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
+
+def image_entry(engine, reference, info):
+    """Return what is known of one image."""
+    found = engine.image(reference)
+    if found:
+        return {"present": True, "id": found["Id"], "layers": (found.get("RootFS") or {}).get("Layers") or [],
+                "architecture": found.get("Architecture"), "env": (found.get("Config") or {}).get("Env") or [], "size": found.get("Size"),
+                "registry": None}
+    return {"present": False, "id": None, "layers": [], "architecture": None, "env": [], "size": None,
+            "registry": plain_http.manifest_exists(reference, info, machine=platform.machine())}
+
+
+def container_entry(engine, name):
+    """Return what is known of one container."""
+    found = engine.container(name)
+    if not found:
+        return {"exists": False, "running": False, "pid": None, "pids": [], "labels": {}}
+    pid = found["State"].get("Pid") or None
+    return {"exists": True, "running": found["State"]["Running"], "pid": pid, "pids": processes_below(pid) if pid else [],
+            "labels": found["Config"].get("Labels") or {}}
+
+
+def device_containers(engine):
+    """Return the running containers that may use NPUs, sorted by name."""
+    result = []
+    for identifier in engine.running():
+        found = engine.container(identifier)
+        # It may have ended since it was listed.
+        access = npu_access(found) if found and found["State"]["Running"] else None
+        if access:
+            pid = found["State"].get("Pid")
+            result.append(dict(access, name=(found.get("Name") or "").lstrip("/"), id=found.get("Id"), labels=found["Config"].get("Labels") or {},
+                               pids=processes_below(pid) if pid else []))
+    return sorted(result, key=lambda entry: (entry["name"], entry["id"]))
+
+
+def weights_entry(wanted, info):
+    """Return the state of one weights directory, and what the hub says where it is not complete."""
+    entry = dict(weights_files.state(wanted["dir"], wanted), dir=wanted["dir"], hub=None)
+    if not entry["complete"] and wanted["kind"] == "modelscope":
+        host = urlsplit(wanted["endpoint"]).netloc
+        answer = plain_http.modelscope_files(wanted["endpoint"], wanted["id"], wanted["revision"], proxies=plain_http.proxies_for(host, info))
+        entry["hub"] = {key: answer[key] for key in ("exists", "url", "error", "bytes")}
+    return entry
+
+
+def answer(images=(), weights=(), containers=(), docker_socket=DEFAULT_SOCKET):
+    """Return what artefact_info returns; an engine that does not answer is a part of it."""
+    engine = DockerEngine(docker_socket)
+    result = {"images": {}, "weights": [], "containers": {}, "device_containers": [], "docker_error": None}
+    info = {}
+    try:
+        info = engine.info() or {}
+        result["images"] = {reference: image_entry(engine, reference, info) for reference in images}
+        result["containers"] = {name: container_entry(engine, name) for name in containers}
+        result["device_containers"] = device_containers(engine)
+    except OSError as error:
+        result["docker_error"] = str(error)
+    result["weights"] = [weights_entry(wanted, info) for wanted in weights]
+    return result
