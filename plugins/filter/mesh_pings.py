@@ -1,11 +1,11 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: say which NPUs a node pings."""
+"""Filter: say which NPUs every node pings."""
 
 from __future__ import annotations
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils.mesh import host_pings
+from ansible_collections.ascend.vllm.plugins.plugin_utils.mesh import mesh_pings
 
 
 class FilterModule:
@@ -13,4 +13,4 @@ class FilterModule:
 
     def filters(self):
         """Map each filter's name to its function."""
-        return {"mesh_pings": host_pings}
+        return {"mesh_pings": mesh_pings}

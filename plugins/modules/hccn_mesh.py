@@ -47,7 +47,7 @@ seealso:
 EXAMPLES = r"""
 - name: Ping the NPUs of the other node
   ascend.vllm.hccn_mesh:
-    pings: "{{ inventory_hostname | ascend.vllm.mesh_pings(plan, answers) }}"
+    pings: "{{ (plan | ascend.vllm.mesh_pings(answers))[inventory_hostname] }}"
   register: mesh
 """
 

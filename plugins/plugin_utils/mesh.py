@@ -99,14 +99,18 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def host_pings(host: str, plan: dict, answers: dict) -> list:
-    """Return what hccn_ping is to send from one host: ``[{phy_id, address, kind}]`` over all of its groups, each once.
+def mesh_pings(plan: dict, answers: dict) -> dict:
+    """Return host -> what hccn_ping is to send from it: ``[{phy_id, address, kind}]`` over all of its groups, each once.
 
     ``answers`` is host -> result of hccn_info. A peer NPU whose address is not known is left to the judge.
     """
     hosts = plan["hosts"]
     npus = {name: entry["npus"] for name, entry in hosts.items()}
     devices = {name: (answers.get(name) or {}).get("devices") or [] for name in hosts}
+    return {host: _host_pings(host, plan, npus, devices) for host in hosts}
+
+
+def _host_pings(host: str, plan: dict, npus: dict, devices: dict) -> list:
     # A device that answers nothing would not answer here either, and cost the tool's patience again.
     own = {entry["phy_id"] for entry in devices.get(host) or [] if not is_mute(entry)}
     found = {}

@@ -24,12 +24,16 @@ def ports_of(unit: dict, groups: dict) -> dict:
     return ports
 
 
-def driver_questions(host_plan: dict, groups: dict, data_dirs=()) -> dict:
-    """Return what a node has to be asked: ``{paths, ports, images, weights, containers, sysctls, disk_paths, local_ip, devices}``."""
+def driver_questions(plan: dict) -> dict:
+    """Return host -> what it has to be asked: ``{paths, ports, images, weights, containers, sysctls, disk_paths, local_ip, devices}``."""
+    settings = data_folders.load_all(plan["run"].get("data_dirs") or [])[0]["checks"]["kernel_settings"]["limits"]
+    return {host: _questions(host_plan, plan["groups"], sorted(settings)) for host, host_plan in plan["hosts"].items()}
+
+
+def _questions(host_plan: dict, groups: dict, sysctls: list) -> dict:
     units = host_plan["units"]
     paths = {source for unit in units for entry in unit["mount_candidates"].values() for source in entry["sources"]}
     paths |= {device for unit in units for device in unit["devices"]}
-    checks = data_folders.load_all(data_dirs)[0]["checks"]
     weights = [groups[unit["group"]]["weights"] for unit in units if unit["head"]]
     return {
         "paths": sorted(paths),
@@ -37,7 +41,7 @@ def driver_questions(host_plan: dict, groups: dict, data_dirs=()) -> dict:
         "images": sorted({unit["image"] for unit in units}),
         "weights": weights,
         "containers": [unit["name"] for unit in units],
-        "sysctls": sorted(checks["kernel_settings"]["limits"]),
+        "sysctls": sysctls,
         "disk_paths": sorted({entry["dir"] for entry in weights}),
         "local_ip": host_plan["local_ip"],
         "devices": list(host_plan["npus"]),
@@ -62,12 +66,15 @@ def listens(host_plan: dict, groups: dict, answer: dict) -> list:
     return found + [{"port": answer["free_port"], "name": "random"}]
 
 
-def reach_question(host: str, plan: dict, answers: dict) -> dict:
-    """Return ``{local_ip, listen, peers}`` of tcp_reach for one host: what it listens on, and which ports of which peers it connects to.
+def reach_questions(plan: dict, answers: dict) -> dict:
+    """Return host -> ``{local_ip, listen, peers}`` of tcp_reach: what it listens on, and which ports of which peers it connects to.
 
     ``answers`` is host -> result of node_info. A peer that did not answer is left out: every node waits for the peers that it names.
     """
-    groups, hosts = plan["groups"], plan["hosts"]
+    return {host: _reach(host, plan["groups"], plan["hosts"], answers) for host in plan["hosts"]}
+
+
+def _reach(host: str, groups: dict, hosts: dict, answers: dict) -> dict:
     together = [name for group in groups.values() if host in group["hosts"] for name in group["hosts"] if name != host]
     able = [name for name in [host, *dict.fromkeys(together)] if (answers.get(name) or {}).get("free_port")]
     ports = {name: listens(hosts[name], groups, answers[name]) for name in able}

@@ -39,7 +39,7 @@ class Running:
     @property
     def service_containers(self) -> list[str]:
         """The containers beside the nodes: a light lab has none."""
-        return [] if self.lab.light else [services.REGISTRY_CONTAINER, services.HUB_CONTAINER]
+        return [] if self.lab.light else list(services.CONTAINERS)
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def push_engine_image() -> None:
 
 def _refuse_strangers(engine: Engine, lab: shape.Shape) -> None:
     """A container that has one of our names but not our label belongs to somebody else."""
-    for name in [services.REGISTRY_CONTAINER, services.HUB_CONTAINER, *(node.name for node in lab.nodes)]:
+    for name in [*services.CONTAINERS, *(node.name for node in lab.nodes)]:
         container = engine.inspect(name)
         if container and shape.LABEL not in (container["Config"]["Labels"] or {}):
             raise LabError(f"the Docker engine has a container {name!r} that is not the lab's: rename or remove it")

@@ -101,7 +101,7 @@ def _furnish(tree: Path) -> None:
     for path in (_NODE_SOURCE / "files").rglob("*"):
         os.chown(tree / path.relative_to(_NODE_SOURCE / "files"), 0, 0)
     (tree / "etc/sudoers.d/ops").chmod(0o440)
-    daemon = {"insecure-registries": [shape.REGISTRY], "log-driver": "json-file", "storage-driver": "overlay2"}
+    daemon = {"insecure-registries": [shape.REGISTRY, shape.PRIVATE_REGISTRY], "log-driver": "json-file", "storage-driver": "overlay2"}
     (tree / "etc/docker").mkdir(exist_ok=True)
     (tree / "etc/docker/daemon.json").write_text(json.dumps(daemon, indent=2) + "\n")
     # The emulator's own interpreter: a fault may take the node's away. A hard link finds the same library.

@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lab's registry (Debian's docker-registry) and its hub (hub.py), behind one address."""
+"""The lab's registry (Debian's docker-registry), the same behind a login, and its hub (hub.py), all at one address."""
 
 from __future__ import annotations
 
@@ -16,26 +16,41 @@ from lablib.places import LAB_SOURCE, RUN
 from lablib.say import LabError
 
 REGISTRY_CONTAINER = "lab-services"
+PRIVATE_CONTAINER = "lab-private-registry"
 HUB_CONTAINER = "lab-hub"
+#: In the order in which they are started: the others live in the network of the first.
+CONTAINERS = (REGISTRY_CONTAINER, PRIVATE_CONTAINER, HUB_CONTAINER)
 _REGISTRY_CONFIG = {
     "version": 0.1,
     "log": {"level": "info"},
     "storage": {"filesystem": {"rootdirectory": "/var/lib/registry"}, "delete": {"enabled": True}},
     "http": {"addr": ":5000"},
 }
+#: Debian's registry takes bcrypt only: `htpasswd -nbB` of shape.PRIVATE_LOGIN.
+_HTPASSWD = "lab:$2b$05$LabLabLabLabLabLabLabeuCOTTCc2g.bHDdLw.kDrXFJtUELMwH."
 
 
 def start(engine: Engine, image: str, registry_storage: Path, model: Path) -> None:
-    """Starts both containers; the hub lives in the registry's network namespace, so both have the same address."""
+    """Starts the containers; all live in the registry's network namespace, so that they have one address."""
     folder = RUN / "services"
     folder.mkdir(parents=True, exist_ok=True)
     # JSON is YAML.
     (folder / "registry.yml").write_text(json.dumps(_REGISTRY_CONFIG, indent=2))
+    private = {**_REGISTRY_CONFIG, "http": {"addr": f":{shape.PRIVATE_REGISTRY.split(':')[1]}"},
+               "auth": {"htpasswd": {"realm": "lab", "path": "/etc/lab-htpasswd"}}}
+    (folder / "private.yml").write_text(json.dumps(private, indent=2))
+    (folder / "htpasswd").write_text(_HTPASSWD + "\n")
     common = ["--detach", "--label", shape.LABEL, "--restart", "no"]
     engine.out(
         "run", *common, "--name", REGISTRY_CONTAINER, "--hostname", REGISTRY_CONTAINER, "--network", network.SERVICE, "--ip", shape.SERVICES_ADDRESS,
         "-v", f"{registry_storage}:/var/lib/registry", "-v", f"{folder}/registry.yml:/etc/lab-registry.yml:ro",
         "-e", "OTEL_TRACES_EXPORTER=none", "--stop-signal", "SIGTERM", image, "docker-registry", "serve", "/etc/lab-registry.yml",
+    )  # fmt: skip
+    engine.out(
+        "run", *common, "--name", PRIVATE_CONTAINER, "--network", f"container:{REGISTRY_CONTAINER}", "--stop-signal", "SIGTERM",
+        "-v", f"{registry_storage}:/var/lib/registry:ro", "-v", f"{folder}/private.yml:/etc/lab-registry.yml:ro",
+        "-v", f"{folder}/htpasswd:/etc/lab-htpasswd:ro", "-e", "OTEL_TRACES_EXPORTER=none",
+        image, "docker-registry", "serve", "/etc/lab-registry.yml",
     )  # fmt: skip
     engine.out(
         "run", *common, "--name", HUB_CONTAINER, "--network", f"container:{REGISTRY_CONTAINER}", "--stop-signal", "SIGINT",
@@ -58,14 +73,15 @@ def wait(timeout_s: float = 30.0) -> None:
 
 
 _PROBES = (
-    ("registry", shape.REGISTRY, "/v2/"),
-    ("hub", shape.HUB, f"/api/v1/models/{shape.MODEL_ID}/repo/files?Revision=master&Recursive=True"),
+    ("registry", shape.REGISTRY, "/v2/", 200),
+    ("private registry", shape.PRIVATE_REGISTRY, "/v2/", 401),
+    ("hub", shape.HUB, f"/api/v1/models/{shape.MODEL_ID}/repo/files?Revision=master&Recursive=True", 200),
 )
 
 
 def silent_services() -> list[str]:
     """Names of the services that do not answer now."""
-    return [name for name, address, path in _PROBES if get_status(address, path) != 200]
+    return [name for name, address, path, status in _PROBES if get_status(address, path) != status]
 
 
 def get_status(address: str, path: str) -> int | None:

@@ -16,6 +16,9 @@ SERVICE_NETWORK = IPv4Network("198.51.100.0/24")
 GATEWAY = "198.51.100.1"
 SERVICES_ADDRESS = "198.51.100.2"
 REGISTRY = f"{SERVICES_ADDRESS}:5000"
+#: The same images behind a login, for what a site with a private registry does.
+PRIVATE_REGISTRY = f"{SERVICES_ADDRESS}:5001"
+PRIVATE_LOGIN = ("lab", "lab-secret-of-the-registry")
 HUB = f"{SERVICES_ADDRESS}:8090"
 # A node is still reached here when its service NIC is down. Same last byte as the service address. Of the block for benchmarks
 # (RFC 2544), because the documentation blocks are also what a closed site may have given its own mirror.

@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.filter import driver_questions, mesh_lines, mesh_pings, preflight_report, prerequisites, reach_question
+from ansible_collections.ascend.vllm.plugins.filter import driver_questions, mesh_lines, mesh_pings, preflight_report, prerequisites, reach_questions
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import CONTROLLER, Cluster
 
 
@@ -31,7 +31,7 @@ class Lazy(collections.abc.Mapping):
         return len(self.content)
 
 
-MODULES = [driver_questions, mesh_lines, mesh_pings, preflight_report, prerequisites, reach_question]
+MODULES = [driver_questions, mesh_lines, mesh_pings, preflight_report, prerequisites, reach_questions]
 
 
 def filter_of(module):
@@ -58,16 +58,16 @@ def test_the_report_is_plain_data_from_lazy_facts():
 def test_pings_and_their_announcement():
     cluster = Cluster()
     answers = {host: cluster.hccn(host) for host in cluster.hosts}
-    pings = filter_of(mesh_pings)("a2-node0", cluster.plan, answers)
+    pings = filter_of(mesh_pings)(cluster.plan, answers)["a2-node0"]
     assert len(pings) == 64 and json.loads(json.dumps(pings)) == pings
     assert filter_of(mesh_lines)(cluster.plan)[0].startswith("vllm: 128 pings")
 
 
 def test_questions():
     cluster = Cluster()
-    asked = filter_of(driver_questions)(cluster.host_plan("a2-node0"), cluster.plan["groups"], cluster.plan["run"]["data_dirs"])
+    asked = filter_of(driver_questions)(cluster.plan)["a2-node0"]
     assert asked["local_ip"] == "198.51.100.11" and json.loads(json.dumps(asked)) == asked
-    reach = filter_of(reach_question)("a2-node0", cluster.plan, {host: cluster.node(host) for host in cluster.hosts})
+    reach = filter_of(reach_questions)(cluster.plan, {host: cluster.node(host) for host in cluster.hosts})["a2-node0"]
     assert [peer["host"] for peer in reach["peers"]] == ["a2-node1"]
 
 

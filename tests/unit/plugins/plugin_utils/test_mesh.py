@@ -112,7 +112,7 @@ def infos(cluster):
 def test_pings_of_a_host(nodes, hardware, stated, count, kind):
     cluster = Cluster(nodes, hardware)
     cluster.plan["run"]["preflight_mesh"] = stated
-    pings = mesh.host_pings(cluster.name(), cluster.plan, infos(cluster))
+    pings = mesh.mesh_pings(cluster.plan, infos(cluster))[cluster.name()]
     assert len(pings) == count and all(set(ping) == {"phy_id", "address", "kind"} for ping in pings)
     assert {ping["kind"] for ping in pings} == ({kind} if kind else set())
     assert len({(ping["phy_id"], ping["address"]) for ping in pings}) == count
@@ -122,21 +122,21 @@ def test_what_cannot_be_pinged_is_left_out():
     cluster = Cluster()
     cluster.port(2, P)["ip"] = None
     cluster.port(3, H)["errors"] = dict.fromkeys(("link", "ip", "net_health"), "busy")
-    pings = mesh.host_pings(H, cluster.plan, infos(cluster))
+    pings = mesh.mesh_pings(cluster.plan, infos(cluster))[H]
     assert len(pings) == 7 * 7 and 3 not in {ping["phy_id"] for ping in pings} and "10.20.1.12" not in {ping["address"] for ping in pings}
     answers = infos(cluster)
     for answer in ({"msg": "unreachable"}, {}, None):
         answers[P] = answer
-        assert mesh.host_pings(H, cluster.plan, answers) == [] == mesh.host_pings(P, cluster.plan, answers)
-    assert mesh.host_pings(H, cluster.plan, {}) == []
+        assert mesh.mesh_pings(cluster.plan, answers)[H] == [] == mesh.mesh_pings(cluster.plan, answers)[P]
+    assert mesh.mesh_pings(cluster.plan, {})[H] == []
 
 
 def test_a_host_of_two_groups_sends_each_ping_once():
     cluster = Cluster()
     cluster.plan["groups"]["again"] = cluster.plan["groups"]["vllm"]
-    assert len(mesh.host_pings(H, cluster.plan, infos(cluster))) == 64
+    assert len(mesh.mesh_pings(cluster.plan, infos(cluster))[H]) == 64
     cluster.plan["groups"]["vllm"] = dict(cluster.plan["groups"]["vllm"], hosts=[H])
-    assert len(mesh.host_pings(H, cluster.plan, infos(cluster))) == 64
+    assert len(mesh.mesh_pings(cluster.plan, infos(cluster))[H]) == 64
 
 
 # what is said beforehand

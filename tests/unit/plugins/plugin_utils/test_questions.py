@@ -18,7 +18,7 @@ HCCL = list(range(60000, 60032))
 
 def asked(cluster, host):
     """Return the questions for one host."""
-    return questions.driver_questions(cluster.host_plan(host), cluster.plan["groups"])
+    return questions.driver_questions(cluster.plan)[host]
 
 
 def test_questions_of_a_head_and_of_a_headless_node():
@@ -53,8 +53,8 @@ def test_a_site_asks_for_other_kernel_settings(tmp_path):
         "kernel_settings: {title: {en: x}, meaning: {en: x}, source: x, limits: {vm.overcommit_memory: 1}, "
         "outcomes: {differs: {status: warn, remedy: {en: x}}}}\n")
     cluster = Cluster()
-    found = questions.driver_questions(cluster.host_plan(H), cluster.plan["groups"], [str(tmp_path)])
-    assert found["sysctls"] == ["vm.overcommit_memory"]
+    cluster.plan["run"]["data_dirs"] = [str(tmp_path)]
+    assert asked(cluster, H)["sysctls"] == ["vm.overcommit_memory"]
 
 
 def test_ports_say_whose_they_are():
@@ -78,7 +78,7 @@ def reach(cluster, host, change=None):
     answers = {name: copy.deepcopy(cluster.node(name)) for name in cluster.hosts}
     for name, more in (change or {}).items():
         answers[name] = None if more is None else {**answers[name], **more}
-    return questions.reach_question(host, cluster.plan, answers)
+    return questions.reach_questions(cluster.plan, answers)[host]
 
 
 BUSY = {"listening": [{"port": 13389, "pid": 1, "process": "x"}, {"port": 8000, "pid": 1, "process": "x"}]}
