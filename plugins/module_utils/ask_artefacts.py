@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from urllib.parse import urlsplit
 
-from . import plain_http, weights as weights_files
+from . import manifest, plain_http
 from .docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
 
 def image_entry(engine, reference, info):
@@ -47,12 +47,16 @@ def device_containers(engine):
 
 
 def weights_entry(wanted, info):
-    """Return the state of one weights directory, and what the hub says where it is not complete."""
-    entry = dict(weights_files.state(wanted["dir"], wanted), dir=wanted["dir"], hub=None)
-    if not entry["complete"] and wanted["kind"] == "modelscope":
-        host = urlsplit(wanted["endpoint"]).netloc
-        answer = plain_http.modelscope_files(wanted["endpoint"], wanted["id"], wanted["revision"], proxies=plain_http.proxies_for(host, info))
-        entry["hub"] = {key: answer[key] for key in ("exists", "url", "error", "bytes")}
+    """Return the state of one weights directory, the proxies on the way to its hub, and what the hub says where it is not complete."""
+    entry = dict(manifest.state(wanted["dir"], wanted), dir=wanted["dir"], hub=None, proxies={})
+    endpoint, ask = plain_http.HUBS.get(wanted["kind"], (None, None))
+    if ask is None:
+        return entry
+    endpoint = wanted.get("endpoint") or endpoint
+    entry["proxies"] = plain_http.proxies_for(urlsplit(endpoint).netloc, info)
+    if not entry["complete"]:
+        said = ask(endpoint, wanted["id"], wanted.get("revision") or "master", proxies=entry["proxies"])
+        entry["hub"] = {key: said[key] for key in ("exists", "url", "error", "bytes")}
     return entry
 
 

@@ -12,7 +12,7 @@ short_description: Which images, weights and containers a node has, and whether 
 description:
   - Asks the Docker engine of the node for images and containers, and the weights directory for its marker.
   - For an image that is not there, asks its registry over HTTP whether the tag or digest exists, with the proxies and
-    insecure registries of the engine. For weights that are not there, asks the ModelScope hub for the file list.
+    insecure registries of the engine. For weights that are not there, asks their hub for the file list.
   - Never fails for an answer; what could not be found out is null with an error text beside it.
 version_added: 0.1.0
 author:
@@ -76,7 +76,8 @@ images:
     "env": [], "size": null, "registry": {"exists": true, "url": "https://quay.io/v2/ascend/vllm-ascend/manifests/v0.13.0",
     "error": null, "digest": null, "bytes": 6442450944, "architectures": ["amd64", "arm64"]}}}
 weights:
-  description: One entry per directory; C(hub) is null where the weights are complete or their kind is not C(modelscope).
+  description: >-
+    One entry per directory; C(hub) is null where the weights are complete or come from no hub, C(proxies) are those of the engine on the way to it.
   returned: success
   type: list
   elements: dict

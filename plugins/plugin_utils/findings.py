@@ -42,15 +42,15 @@ def shared_findings(hosts, hostvars, directory) -> list:
             for host in hosts if not hostvars[host]["weights_sync_seen"]["stat"]["exists"]]
 
 
-def weights_findings(hosts, hostvars, group) -> list:
-    """Return failed checks for nodes that see other files than the head, or a directory that is not complete."""
+def weights_findings(hosts, hostvars, group, fact="weights_sync_found") -> list:
+    """Return failed checks for nodes that see other files than the head, or a directory that was not proved; ``fact`` has what weights_dir says."""
     directory, found = group["weights"]["dir"], []
-    wanted = hostvars[group["head"]]["weights_sync_found"]
+    wanted = hostvars[group["head"]][fact]
     for host in hosts:
-        here = hostvars[host]["weights_sync_found"]
-        if not here["complete"]:
-            found.append(finding(host, "weights_complete", "fail", "; ".join(here["differences"][:5]), "the whole model",
-                                 "run site.yml again; the client fetches only what is missing", device=directory))
+        here = hostvars[host][fact]
+        if not here["verified"]:
+            found.append(finding(host, "weights_complete", "fail", "; ".join(here["differences"][:5]) or "never verified", "the whole model, every file proved",
+                                 "run site.yml, which fetches only what is missing", device=directory))
         elif here["fingerprint"] != wanted["fingerprint"]:
             found.append(finding(host, "weights_equal", "fail", f"{here['files']} files, {here['bytes']} bytes",
                                  f"{wanted['files']} files, {wanted['bytes']} bytes with the same content, as on {group['head']}",

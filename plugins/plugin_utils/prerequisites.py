@@ -26,11 +26,12 @@ PACKAGES = {
 }
 
 
-def parse(result: object) -> dict:
+def parse(result: object, heard=None) -> dict:
     """Return ``{python, python_version, requests, rsync, docker, package_manager, asked, clock_ahead_s}``; a thing that is absent is None.
 
     A node that was not reached, or where root was refused, gives ``{unreachable: True, msg}``; an answer without the script's own
-    lines (a login script that prints and ends, for instance) gives ``{error}``.
+    lines (a login script that prints and ends, for instance) gives ``{error}``. ``heard``: the controller's time, seconds since 1970, when all
+    nodes had answered. A node's clock is off by no less than what neither the time it was asked nor the time it was heard explains.
     """
     if not is_mapping(result):
         return {"unreachable": True, "msg": "no answer"}
@@ -45,8 +46,13 @@ def parse(result: object) -> dict:
     found["requests"] = pairs.get("requests") == "yes"
     asked, time = _number(pairs.get("asked")), _number(pairs.get("time"))
     found["asked"] = asked
-    found["clock_ahead_s"] = round(time - asked, 3) if asked is not None and time is not None else None
+    found["clock_ahead_s"] = _ahead(time, asked, asked if heard is None else float(heard)) if asked is not None and time is not None else None
     return found
+
+
+def _ahead(time: float, asked: float, heard: float) -> float:
+    """Return by how many seconds a clock is ahead (negative: behind): it said ``time`` at some moment between two of the controller's."""
+    return round(time - heard if time > heard else min(time - asked, 0.0), 3)
 
 
 def package(found: dict, what: str) -> str:

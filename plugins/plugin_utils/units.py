@@ -16,6 +16,12 @@ from .request import SCHEMA
 NO_PROXY_HOSTS = 64
 #: On the node; one folder a unit, mounted where CANN writes its logs.
 LOG_ROOT = "/var/log/ascend-vllm"
+#: Where a hub is, and its default branch, if nobody says otherwise.
+HUB_DEFAULTS = {
+    "modelscope": {"endpoint": "https://www.modelscope.cn", "revision": "master"},
+    "huggingface": {"endpoint": "https://huggingface.co", "revision": "main"},
+    "local": {"revision": "local"},
+}
 
 
 def rank_arguments(group, block: ranks.Block, head_ip: str) -> dict:
@@ -76,9 +82,27 @@ def _run(request: dict) -> dict:
 
 def _weights(group) -> dict:
     """Return where the weights come from and where they are: the recipe's, with the inventory's over it."""
-    weights = {**group.recipe.weights, **(group.settings["vllm_weights_source"] or {})}
+    stated, recipe = group.settings["vllm_weights_source"] or {}, group.recipe.weights
+    kind = stated.get("kind") or recipe["kind"]
+    # The address and the branch of one hub mean nothing at another one.
+    inherited = recipe if kind == recipe["kind"] else {"id": recipe["id"]}
+    weights = {**HUB_DEFAULTS.get(kind, {}), **inherited, **stated, "kind": kind}
     last = weights["id"].rstrip("/").rpartition("/")[2]
-    return {**weights, "dir": group.settings["vllm_weights_dir"] or f"/mnt/weights/{last}"}
+    return {
+        **weights,
+        "dir": group.settings["vllm_weights_dir"] or f"/mnt/weights/{last}",
+        "token_file": group.settings["vllm_weights_token_file"],
+        "requirements": _requirements(group.flags),
+    }
+
+
+def _requirements(flags: dict) -> dict:
+    """Return what the weights need to have for these options of vllm serve: a quantization description, MTP layers."""
+    speculative = flags.get("speculative-config")
+    method = speculative.get("method") if isinstance(speculative, dict) else None
+    # A draft model of its own is not in this directory.
+    mtp = "mtp" in str(method or "") and not (speculative or {}).get("model")
+    return {"quantization": flags.get("quantization"), "mtp": mtp}
 
 
 def _image(group) -> str:

@@ -11,6 +11,12 @@ Served, for every model given with ``--model OWNER/NAME=FOLDER``, at revision ``
 - ``GET|HEAD /api/v1/models/OWNER/NAME/repo?Revision=&FilePath=``: one file; a ``Range`` is answered with 206
 - ``GET /api/v1/repos/internalAccelerationInfo``: no acceleration here
 
+- ``POST /_lab/fault`` with ``{kind, path, status, after_bytes, rate, times}``: what goes wrong from here on; ``POST /_lab/clear`` ends it
+
+A fault is of kind ``status`` (answers with that HTTP status), ``wrong_byte`` (one bit of the file is turned), ``cut`` (the connection ends after
+so many bytes), ``stall`` (silence after so many bytes) or ``slow`` (so many bytes a second). ``path`` is a glob over the files' paths, and
+``times`` how often it happens, for ever if it is left out.
+
 Everything else is a 404 in the hub's JSON shape. With ``--access-log`` every answer is one JSON line that says how many bytes of which file
 were really sent, so that a test can count what a download cost. Standard library only.
 """
@@ -18,6 +24,7 @@ were really sent, so that a test can count what a download cost. Standard librar
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import hashlib
 import json
 import re
@@ -123,14 +130,37 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return start, end
 
 
+@dataclass
+class Fault:
+    """One thing that goes wrong: see the head of this file."""
+
+    kind: str
+    path: str = "*"
+    status: int = 500
+    after_bytes: int = 0
+    rate: float = 0.0
+    times: int | None = None
+
+
 class Hub(ThreadingHTTPServer):
     """The server and what it serves: model id -> its files."""
 
     daemon_threads = True
+    faults: list[Fault] = []
+
+    def fault_of(self, path: str, kinds: tuple[str, ...]) -> Fault | None:
+        """The fault of one of these kinds that happens now to a file, counted."""
+        with self._log_lock:
+            for fault in self.faults:
+                if fault.kind in kinds and fnmatch.fnmatch(path, fault.path) and fault.times != 0:
+                    fault.times = None if fault.times is None else fault.times - 1
+                    return fault
+        return None
 
     def __init__(self, address: tuple[str, int], models: dict[str, dict[str, RepoFile]], access_log: Path | None = None):
         super().__init__(address, Handler)
         self.models = models
+        self.faults = []
         self._log = access_log.open("a", encoding="utf-8") if access_log else None
         self._log_lock = threading.Lock()
 
@@ -176,6 +206,18 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        """Faults of the lab are set and cleared."""
+        self._sent = 0
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path == "/_lab/fault":
+            self.server.faults = [*self.server.faults, Fault(**json.loads(body))]
+        elif self.path == "/_lab/clear":
+            self.server.faults = []
+        else:
+            return self._json({"Message": f"no such page: {self.path}", "Success": False}, status=404)
+        self._json({"Success": True})
+
     def _route(self) -> None:
         url = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
@@ -218,6 +260,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, file: RepoFile) -> None:
         self._file = file.path
+        fault = self.server.fault_of(file.path, ("status", "cut", "stall", "slow", "wrong_byte")) if self.command == "GET" else None
+        if fault and fault.kind == "status":
+            return self._json({"Code": fault.status, "Message": "a fault of the lab", "RequestId": "", "Success": False}, status=fault.status)
         headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{file.sha256}"', "X-Linked-Etag": file.sha256}
         try:
             wanted = parse_range(self.headers.get("Range"), file.size)
@@ -231,10 +276,24 @@ class Handler(BaseHTTPRequestHandler):
         with file.source.open("rb") as data:
             data.seek(start)
             left = end - start + 1
+            size = _CHUNK if not fault else _CHUNK // 16
             while left and self.command != "HEAD":
-                chunk = data.read(min(_CHUNK, left))
+                if fault and fault.kind in ("cut", "stall") and self._sent >= fault.after_bytes:
+                    return self._break_off(fault)
+                chunk = data.read(min(size, left))
+                if fault and fault.kind == "wrong_byte" and left == end - start + 1:
+                    chunk = bytes([chunk[0] ^ 1]) + chunk[1:]
                 self._body(chunk)
                 left -= len(chunk)
+                if fault and fault.kind == "slow":
+                    time.sleep(len(chunk) / fault.rate)
+
+    def _break_off(self, fault: Fault) -> None:
+        """End the connection in the middle of a file, at once or when the fault is cleared."""
+        while fault.kind == "stall" and fault in self.server.faults:
+            time.sleep(0.1)
+        self.close_connection = True
+        self.connection.close()
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self._status = status

@@ -218,3 +218,44 @@ def test_the_command_needs_a_folder_with_files(tmp_path, capsys):
     with pytest.raises(SystemExit):
         hub.main(["--port", "0", "--model", f"{MODEL}={tmp_path}"])
     assert "no files" in capsys.readouterr().err
+
+
+def post(address, path, value):
+    connection = http.client.HTTPConnection(*address, timeout=5)
+    connection.request("POST", path, body=json.dumps(value))
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
+
+
+FILE = f"{PREFIX}/repo?Revision=master&FilePath=weights.safetensors"
+
+
+def test_a_fault_of_the_lab_happens_as_often_as_stated_and_to_its_file_only(served):
+    address, _log = served
+    assert post(address, "/_lab/fault", {"kind": "status", "path": "*.safetensors", "status": 429, "times": 2}) == 200
+    other = f"{PREFIX}/repo?Revision=master&FilePath=config.json"
+    assert [ask(address, path)[0].status for path in (FILE, other, FILE, FILE)] == [429, 200, 429, 200]
+    assert post(address, "/_lab/nothing", {}) == 404
+
+
+def test_a_wrong_byte_leaves_the_length(served):
+    address, _log = served
+    post(address, "/_lab/fault", {"kind": "wrong_byte", "path": "weights*"})
+    _answer, body = ask(address, FILE)
+    assert len(body) == len(WEIGHTS) and [place for place in range(len(body)) if body[place] != WEIGHTS[place]] == [0]
+    post(address, "/_lab/clear", {})
+    assert ask(address, FILE)[1] == WEIGHTS
+
+
+def test_a_cut_and_a_stall_end_in_the_middle(served):
+    address, _log = served
+    post(address, "/_lab/fault", {"kind": "cut", "after_bytes": 0})
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        ask(address, FILE)
+    post(address, "/_lab/clear", {})
+    post(address, "/_lab/fault", {"kind": "stall"})
+    with pytest.raises(TimeoutError):
+        ask(address, FILE)
+    post(address, "/_lab/clear", {})

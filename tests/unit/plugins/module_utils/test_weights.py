@@ -1,184 +1,272 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Weights directories on a real file system: whole, short, foreign, half written, unreadable."""
+"""Weights directories on a real file system: whole, wrong by one bit, short, foreign, half verified, unreadable."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils import weights
+from ansible_collections.ascend.vllm.plugins.module_utils import manifest, weights
+from ansible_collections.ascend.vllm.tests.unit.plugins.model_dir import SHARDS, fill, flip, listing, model, safetensors
 
-WANTED = {"kind": "modelscope", "id": "vllm-ascend/DeepSeek-R1-W8A8", "revision": "master"}
-FILES = {"config.json": b"{}", "model-1.safetensors": b"x" * 100, "sub/tokenizer.json": b"[1]"}
-
-
-def fill(root, files=None):
-    """Write files below a directory; return it as a string."""
-    for name, content in (files or FILES).items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(content)
-    return str(root)
+WANTED = {"kind": "modelscope", "id": "vllm-ascend/DeepSeek-R1-W8A8", "revision": "master", "endpoint": "http://hub",
+          "requirements": {"quantization": "ascend", "mtp": True}}
+LOCAL = {"kind": "local", "id": "mine", "revision": "master"}
 
 
-def listed(files=None):
-    """Return files as list_files shows them."""
-    return [{"path": name, "size": len(content)} for name, content in sorted((files or FILES).items())]
+def silent():
+    """A hub that is asked and does not answer."""
+    raise weights.HubError("no answer")
+
+
+def verify(root, wanted=None, ask=listing, **parameters):
+    """Verify with two threads, as on the smallest node."""
+    return weights.verify(root, wanted or WANTED, ask, **dict({"threads": 2}, **parameters))
 
 
 @pytest.fixture
-def root(tmp_path):
-    """A whole and marked directory."""
-    path = fill(tmp_path / "w")
-    weights.write_marker(path, WANTED, listed())
-    return path
+def whole(tmp_path):
+    """A directory that was verified."""
+    root = fill(tmp_path / "w")
+    assert verify(root)["differences"] == []
+    return root
 
 
-def test_whole_and_marked_is_complete(root):
-    found = weights.state(root, WANTED)
-    assert len(found.pop("fingerprint")) == 64
-    assert found == {"exists": True, "complete": True, "files": 3, "bytes": 105, "differences": []}
+def state(root, wanted=None):
+    """Return what reading says."""
+    return manifest.state(root, wanted or WANTED)
 
 
-def test_nothing_there(tmp_path):
-    found = weights.state(str(tmp_path / "w"), WANTED)
-    assert found["exists"] is False and found["complete"] is False and found["differences"] == ["%s is not a directory" % (tmp_path / "w")]
-    assert (found["files"], found["bytes"], found["fingerprint"]) == (0, 0, None)
-    (tmp_path / "w").write_text("a file")
-    assert weights.state(str(tmp_path / "w"), WANTED)["exists"] is False
+def nothing_is_marked(root):
+    """Say that no run from here on takes the directory for complete."""
+    return not state(root)["complete"] and not state(root)["verified"]
 
 
-def test_without_a_marker_nothing_is_complete(tmp_path):
-    found = weights.state(fill(tmp_path), WANTED)
-    assert found["complete"] is False and found["files"] == 3 and "a download never finished here" in found["differences"][0]
+# all is well
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"files": {}}', '{"files": []}', '{"files": [1]}', '{"files": [{"path": "a"}]}', b"\xff"])
-def test_a_marker_that_is_none_counts_as_absent(root, content):
-    with open(os.path.join(root, weights.MARKER), "wb") as stream:
-        stream.write(content if isinstance(content, bytes) else content.encode())
-    assert weights.read_marker(root) is None
-    assert weights.state(root, WANTED)["complete"] is False
+def test_a_whole_directory_is_marked_with_the_hash_of_every_file(tmp_path):
+    root = fill(tmp_path)
+    before = state(root)
+    assert not before["complete"] and before["to_hash_bytes"] == before["bytes"] == sum(map(len, model().values()))
+    result = verify(root)
+    assert (result["done"], result["changed"], result["differences"], result["expected_from"]) == (True, True, [], "the hub")
+    assert result["hashed_bytes"] == before["bytes"] and result["left_bytes"] == 0
+    content = manifest.read_marker(root)
+    assert {entry["path"]: entry["sha256"] for entry in content["files"]} == {entry["path"]: entry["sha256"] for entry in listing()}
+    after = state(root)
+    assert after["complete"] and after["verified"] and after["to_hash_bytes"] == 0 and after["differences"] == []
+    assert sorted(name for name in os.listdir(root) if name.startswith(".")) == [manifest.MARKER]
 
 
-@pytest.mark.parametrize("key, value", [("kind", "huggingface"), ("id", "vllm-ascend/DeepSeek-V3"), ("revision", "v2")])
-def test_the_marker_of_another_model_does_not_count(root, key, value):
-    found = weights.state(root, dict(WANTED, **{key: value}))
-    assert found["complete"] is False
-    assert found["differences"] == ["the marker says %s %s, wanted %s" % (key, WANTED[key], value)]
+def test_a_second_verification_hashes_nothing_and_changes_nothing(whole):
+    result = verify(whole, ask=silent)
+    assert (result["hashed_bytes"], result["changed"], result["differences"]) == (0, False, [])
 
 
-def test_missing_and_short_files_are_named(root):
-    os.remove(os.path.join(root, "sub", "tokenizer.json"))
-    with open(os.path.join(root, "model-1.safetensors"), "ab") as stream:
-        stream.truncate(99)
-    found = weights.state(root, WANTED)
-    assert found["complete"] is False
-    assert found["differences"] == ["model-1.safetensors has 99 bytes, wanted 100", "sub/tokenizer.json is missing"]
+def test_copies_of_equal_content_have_one_fingerprint(whole, tmp_path):
+    other = shutil.copytree(whole, tmp_path / "copy", ignore=shutil.ignore_patterns(".*"))
+    assert verify(str(other))["differences"] == []
+    assert state(str(other))["fingerprint"] == state(whole)["fingerprint"]
+    flip(str(other), "sub/notes.md")
+    verify(str(other), LOCAL, None)
+    assert state(str(other), LOCAL)["fingerprint"] != state(whole)["fingerprint"]
 
 
-def test_files_beyond_the_list_do_not_matter(root):
-    with open(os.path.join(root, "README.md"), "w") as stream:
-        stream.write("more")
-    assert weights.state(root, WANTED)["complete"] is True
+# what is wrong is named, and the directory is not marked
 
 
-def test_what_starts_with_a_dot_is_no_weight(root):
-    os.makedirs(os.path.join(root, "._____temp"))
-    for name in (".mdl", "._____temp/model-2.safetensors"):
-        with open(os.path.join(root, name), "w") as stream:
-            stream.write("x")
-    assert weights.list_files(root) == listed()
-    hub = listed() + [{"path": ".gitattributes", "size": 9}, {"path": ".github/x.yml", "size": 9}, {"path": "sub/.msc", "size": 9}]
-    assert weights.compare(hub, weights.list_files(root)) == []
-
-
-def test_a_link_to_a_file_counts_and_a_link_to_nothing_is_missing(root, tmp_path):
-    (tmp_path / "blob").write_bytes(b"x" * 100)
-    os.remove(os.path.join(root, "model-1.safetensors"))
-    os.symlink(str(tmp_path / "blob"), os.path.join(root, "model-1.safetensors"))
-    assert weights.state(root, WANTED)["complete"] is True
-    (tmp_path / "blob").unlink()
-    assert weights.state(root, WANTED)["differences"] == ["model-1.safetensors is missing"]
-
-
-def test_the_fingerprint_sees_names_sizes_and_small_contents_but_no_times(tmp_path):
-    def print_of(name, files):
-        root = fill(tmp_path / name, files)
-        return weights.fingerprint(root, weights.list_files(root))
-
-    first = print_of("a", FILES)
-    assert print_of("b", FILES) == first
-    os.utime(str(tmp_path / "a" / "config.json"), (1, 1))
-    assert weights.fingerprint(str(tmp_path / "a"), listed()) == first
-    assert print_of("c", dict(FILES, **{"config.json": b"[]"})) != first
-    assert print_of("d", dict(FILES, **{"config.json": b"{} "})) != first
-    renamed = {name.replace("config", "konfig"): content for name, content in FILES.items()}
-    assert print_of("e", renamed) != first
-
-
-def test_large_files_are_compared_by_size_only(tmp_path, monkeypatch):
-    assert 4096 <= weights.SMALL <= 1 << 24, "the configuration is compared, a shard is not read over the network"
-    monkeypatch.setattr(weights, "SMALL", 3)
-    prints = []
-    for name, content in (("a", b"1234"), ("b", b"5678"), ("c", b"12345"), ("d", b"123"), ("e", b"456")):
-        root = fill(tmp_path / name, {"x": content})
-        prints.append(weights.fingerprint(root, weights.list_files(root)))
-    assert prints[0] == prints[1] and len(set(prints)) == 4
-
-
-def test_a_file_that_cannot_be_read_is_a_difference_and_no_crash(root, monkeypatch):
-    def refuse(path, files):
-        raise PermissionError(13, "Permission denied", os.path.join(path, "config.json"))
-
-    # Root reads everything on a local disk, but not over NFS with root_squash.
-    monkeypatch.setattr(weights, "fingerprint", refuse)
-    found = weights.state(root, WANTED)
-    assert found["complete"] is False and found["differences"] == ["%s/config.json cannot be read: Permission denied" % root]
-
-
-def test_the_marker_is_written_in_one_step_and_says_what_it_is(root):
-    with open(os.path.join(root, weights.MARKER)) as stream:
-        content = json.load(stream)
-    assert content == dict(WANTED, schema=1, files=listed())
-    assert [name for name in os.listdir(root) if "partial" in name] == []
-
-
-def test_a_marker_that_cannot_be_finished_leaves_the_old_one(root, monkeypatch):
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    before = weights.state(root, WANTED)
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError):
-        weights.write_marker(root, dict(WANTED, revision="v2"), listed())
-    assert weights.read_marker(root)["revision"] == "master"
-    assert weights.state(root, WANTED) == before
-
-
-# weights that the site put there itself
-
-LOCAL = {"kind": "local", "id": "mine", "revision": "master"}
-INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-1.safetensors"}}).encode()
-
-
-@pytest.mark.parametrize("files, differences", [
-    ({"config.json": b"{}", "model.safetensors": b"x"}, []),
-    ({"config.json": b"{}", "model.safetensors.index.json": INDEX, "model-1.safetensors": b"x", "model-2.safetensors": b"x"}, []),
-    ({"config.json": b"{}", "model.safetensors.index.json": INDEX, "model-1.safetensors": b"x"}, ["model-2.safetensors is missing"]),
-    ({"config.json": b"{}", "model-1.safetensors": b"x"}, ["model.safetensors is missing"]),
-    ({"tokenizer.json": b"{}"}, ["config.json is missing", "model.safetensors is missing"]),
-    ({"config.json": b"{}", "model.safetensors.index.json": b'{"weight_map": {"a": 1}}'}, ["1 is missing"]),
+@pytest.mark.parametrize(("damage", "named"), [
+    (lambda root: flip(root, SHARDS[0]), [SHARDS[0], "sha256", "wanted"]),
+    (lambda root: os.truncate(os.path.join(root, SHARDS[1]), 50), [SHARDS[1], "has 50 bytes, wanted"]),
+    (lambda root: os.remove(os.path.join(root, SHARDS[1])), [SHARDS[1], "is missing"]),
+    (lambda root: fill(root, {"model-00003-of-00002.safetensors": safetensors({"x": 1})}), ["model-00003-of-00002.safetensors", "wanted no such file"]),
+    (lambda root: os.remove(os.path.join(root, "config.json")), ["config.json", "is missing"]),
+    (lambda root: (os.remove(os.path.join(root, "tokenizer.json")), os.mkdir(os.path.join(root, "tokenizer.json"))), ["tokenizer.json", "is a directory"]),
+    (lambda root: (os.remove(os.path.join(root, "tokenizer.json")), os.symlink("/nowhere/x", os.path.join(root, "tokenizer.json"))),
+     ["tokenizer.json", "is a link to /nowhere/x, which is not there"]),
 ])
-def test_local_weights_need_no_marker_but_every_file_of_their_index(tmp_path, files, differences):
-    found = weights.state(fill(tmp_path / "w", files), LOCAL)
-    assert (found["differences"], found["complete"]) == (differences, not differences)
+def test_one_wrong_file_is_named_with_what_was_wanted(tmp_path, damage, named):
+    root = fill(tmp_path)
+    damage(root)
+    result = verify(root)
+    assert result["done"] and len(result["differences"]) == 1 and all(word in result["differences"][0] for word in named)
+    assert nothing_is_marked(root)
 
 
-@pytest.mark.parametrize("index", [b"{", b"[]", b"{}", b'{"weight_map": []}', b'{"weight_map": null}', b"\xff"])
-def test_an_index_that_is_none_is_a_difference_and_no_crash(tmp_path, index):
-    found = weights.state(fill(tmp_path / "w", {"config.json": b"{}", "model.safetensors.index.json": index}), LOCAL)
-    assert found["complete"] is False and found["differences"][0].startswith("model.safetensors.index.json cannot be understood: ")
+@pytest.mark.parametrize("damage", [lambda root: flip(root, SHARDS[0]), lambda root: os.remove(os.path.join(root, SHARDS[0])),
+                                    lambda root: os.truncate(os.path.join(root, SHARDS[0]), 9), lambda root: fill(root, {"x.safetensors": b"y"})])
+def test_damage_after_the_mark_is_seen_by_reading_alone(whole, damage):
+    damage(whole)
+    found = state(whole)
+    assert not found["complete"] and len(found["differences"]) == 1
+
+
+def test_a_bit_that_leaves_size_and_time_is_found_by_a_full_verification_only(whole):
+    flip(whole, SHARDS[0], keep_time=True)
+    assert state(whole)["complete"] and verify(whole)["differences"] == []
+    result = verify(whole, full=True, ask=silent)
+    assert [line.split()[0] for line in result["differences"]] == [SHARDS[0]] and nothing_is_marked(whole)
+    # It stays so: what the manifest said is still known, and is wanted.
+    assert [line.split()[0] for line in verify(whole, ask=silent)["differences"]] == [SHARDS[0]]
+
+
+def test_a_new_time_alone_is_hashed_again_and_is_fine(whole):
+    path = os.path.join(whole, SHARDS[0])
+    os.utime(path, ns=(1, 1))
+    assert not state(whole)["complete"]
+    result = verify(whole)
+    assert (result["hashed_bytes"], result["differences"], result["changed"]) == (os.path.getsize(path), [], True) and state(whole)["complete"]
+
+
+def test_another_model_revision_or_requirement_is_not_the_wanted_one(whole):
+    for other in ({"id": "x/y"}, {"revision": "v2"}, {"kind": "huggingface"}):
+        found = state(whole, dict(WANTED, **other))
+        assert not found["complete"] and "the marker says" in found["differences"][0]
+    plain = dict(WANTED, requirements={})
+    assert state(whole, plain)["complete"]
+    os.remove(os.path.join(whole, manifest.MARKER))
+    assert verify(whole, plain)["differences"] == [] and not state(whole)["complete"]
+
+
+def test_a_marker_without_hashes_was_never_verified(tmp_path):
+    root = fill(tmp_path)
+    old = {"schema": 1, "kind": "modelscope", "id": WANTED["id"], "revision": "master", "files": [{"path": "config.json", "size": 1}]}
+    (tmp_path / manifest.MARKER).write_text(json.dumps(old))
+    assert "old one without hashes" in state(root)["differences"][-1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": 2, "files": [{"path": 1}]}', '{"schema": 2, "files": []}', "\0"])
+def test_a_garbled_marker_marks_nothing(whole, text):
+    with open(os.path.join(whole, manifest.MARKER), "w") as stream:
+        stream.write(text)
+    assert nothing_is_marked(whole) and verify(whole)["differences"] == [] and state(whole)["complete"]
+
+
+# a client fetches again what was set aside
+
+
+def test_a_wrong_file_is_set_aside_and_never_deleted(tmp_path):
+    root = fill(tmp_path)
+    flip(root, SHARDS[0])
+    with open(os.path.join(root, SHARDS[0]), "rb") as stream:
+        wrong = stream.read()
+    result = verify(root, discard=True)
+    assert result["discarded"] == [SHARDS[0]] and not os.path.exists(os.path.join(root, SHARDS[0])) and nothing_is_marked(root)
+    with open(os.path.join(root, manifest.BAD, SHARDS[0]), "rb") as stream:
+        assert stream.read() == wrong
+    fill(root, {SHARDS[0]: model()[SHARDS[0]]})
+    again = verify(root, discard=True)
+    assert again["differences"] == [] and again["hashed_bytes"] == len(model()[SHARDS[0]]) and state(root)["complete"]
+
+
+def test_what_no_list_names_is_not_set_aside(tmp_path):
+    root = fill(tmp_path, dict(model(), **{"mine.txt": b"mine", "x.safetensors": b"x"}))
+    result = verify(root, discard=True)
+    assert result["discarded"] == [] and {"mine.txt", "x.safetensors"} <= set(os.listdir(root)) and "mine.txt" in result["extra"]
+
+
+# slices, interruptions, full disks
+
+
+def test_slices_go_on_where_the_last_one_stopped(tmp_path):
+    root, hashed, results = fill(tmp_path), 0, []
+    while not results or not results[-1]["done"]:
+        results.append(verify(root, threads=1, budget_s=0))
+        hashed += results[-1]["hashed_bytes"]
+        assert len(results) < 20
+    assert len(results) == len(model()) and hashed == sum(map(len, model().values())) and state(root)["complete"]
+    assert [result["left_bytes"] for result in results] == sorted((result["left_bytes"] for result in results), reverse=True)
+    assert all(result["changed"] is False for result in results[:-1])
+
+
+def test_a_file_written_to_between_two_slices_is_hashed_again(tmp_path):
+    root = fill(tmp_path)
+    verify(root, threads=1, budget_s=0)
+    [done] = manifest.read_partial(root)["hashes"]
+    flip(root, done)
+    result = verify(root)
+    assert [line.split()[0] for line in result["differences"]] == [done]
+
+
+def test_a_disk_that_is_full_keeps_the_old_manifest(whole, monkeypatch):
+    with open(os.path.join(whole, manifest.MARKER), "rb") as stream:
+        old = stream.read()
+    os.utime(os.path.join(whole, SHARDS[0]), ns=(1, 1))
+
+    def full(*given, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(manifest.tempfile, "mkstemp", full)
+    with pytest.raises(manifest.WriteError, match="No space left on device"):
+        verify(whole)
+    with open(os.path.join(whole, manifest.MARKER), "rb") as stream:
+        assert stream.read() == old
+    assert nothing_is_marked(whole)
+
+
+def test_a_dry_run_writes_and_hashes_nothing(tmp_path):
+    root = fill(tmp_path)
+    result = verify(root, dry=True)
+    assert result["changed"] and result["left_bytes"] == sum(map(len, model().values())) and result["hashed_bytes"] == 0
+    assert not [name for name in os.listdir(root) if name.startswith(".")]
+
+
+# where the list comes from
+
+
+def test_a_hub_that_does_not_answer_is_an_error_where_nobody_else_knows(tmp_path):
+    with pytest.raises(weights.HubError, match="no answer"):
+        verify(fill(tmp_path), ask=silent)
+
+
+@pytest.mark.parametrize("path", ["../out", "/etc/passwd", "a/../../b", "a\0b"])
+def test_a_list_that_leads_out_of_the_directory_is_refused(tmp_path, path):
+    with pytest.raises(weights.HubError, match="not below the directory"):
+        verify(fill(tmp_path), ask=lambda: [{"path": path, "size": 1}])
+
+
+def test_git_blob_ids_of_small_files_are_compared(tmp_path):
+    entries = [dict(entry, sha256=None, git_oid="0" * 40) if entry["path"] == "tokenizer.json" else entry for entry in listing()]
+    root = fill(tmp_path)
+    result = verify(root, ask=lambda: entries)
+    assert len(result["differences"]) == 1 and "git blob id 9e26dfeeb6e641a33dae4961196235bdb965b21b, wanted 0000" in result["differences"][0]
+
+
+def test_weights_of_the_site_are_recorded_once_and_compared_afterwards(tmp_path):
+    root = fill(tmp_path)
+    assert state(root, LOCAL)["complete"] and not state(root, LOCAL)["verified"]
+    result = verify(root, LOCAL, None)
+    assert (result["differences"], result["expected_from"]) == ([], "nobody") and state(root, LOCAL)["verified"]
+    flip(root, SHARDS[1])
+    assert [line.split()[0] for line in verify(root, LOCAL, None)["differences"]] == [SHARDS[1]]
+
+
+def test_a_hash_list_of_the_site_is_what_is_wanted(tmp_path):
+    root = fill(tmp_path)
+    sums = "".join("%s  %s\n" % (entry["sha256"], entry["path"]) for entry in listing())
+    (tmp_path / "SHA256SUMS").write_text(sums)
+    flip(root, "config.json", place=2)
+    result = verify(root, LOCAL, None)
+    assert result["expected_from"] == "SHA256SUMS" and [line.split()[0] for line in result["differences"]] == ["config.json"]
+
+
+def test_a_directory_that_is_not_there_or_not_readable_is_said(tmp_path):
+    assert state(str(tmp_path / "no"))["differences"] == ["%s is not a directory" % (tmp_path / "no")]
+    assert verify(str(tmp_path / "no"))["differences"] == ["%s is not a directory" % (tmp_path / "no")]
+
+
+def test_ten_thousand_files_are_read_without_opening_them(tmp_path, monkeypatch):
+    files = dict(model(), **{"many/%05d.bin" % number: b"x" for number in range(10000)})
+    root = fill(tmp_path, files)
+    assert verify(root, ask=lambda: listing(files))["differences"] == []
+    opened = []
+    real = open
+    monkeypatch.setattr("builtins.open", lambda path, *more, **given: opened.append(str(path)) or real(path, *more, **given))
+    assert state(root)["complete"] and {os.path.basename(path) for path in opened} <= {manifest.MARKER, manifest.PARTIAL}

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils import ask_artefacts, weights
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_artefacts, manifest, weights
 from ansible_collections.ascend.vllm.plugins.modules import artefact_info
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, quiet_proxies, unix_server, web_server
 
@@ -42,7 +42,8 @@ def fill(wanted):
     os.mkdir(wanted["dir"])
     with open(os.path.join(wanted["dir"], "config.json"), "w") as stream:
         stream.write("{}")
-    weights.write_marker(wanted["dir"], wanted, weights.list_files(wanted["dir"]))
+    hashed = dict(weights.hash_file(os.path.join(wanted["dir"], "config.json")), path="config.json")
+    manifest.write_manifest(wanted["dir"], manifest.manifest_of(wanted, {"config.json": hashed}))
 
 
 def hub(status=200, success=True):

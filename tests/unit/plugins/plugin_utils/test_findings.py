@@ -55,7 +55,7 @@ def test_a_shared_directory_is_seen_by_all():
 
 def weights(complete=True, fingerprint="f", **more):
     """Return what weights_sync leaves behind."""
-    return {"weights_sync_found": dict({"complete": complete, "fingerprint": fingerprint, "files": 3, "bytes": 105, "differences": []}, **more)}
+    return {"weights_sync_found": dict({"verified": complete, "fingerprint": fingerprint, "files": 3, "bytes": 105, "differences": []}, **more)}
 
 
 def test_weights_are_whole_and_the_same_on_all():

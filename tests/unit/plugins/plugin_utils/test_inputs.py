@@ -113,7 +113,7 @@ def test_converted(name, raw, wanted):
         ("vllm_weights_dir", "weights", "an absolute path on the nodes, without ':' and '..'"),
         ("vllm_weights_dir", "/a/../b", "an absolute path on the nodes, without ':' and '..'"),
         ("vllm_weights_dir", "/", "an absolute path on the nodes, without ':' and '..'"),
-        ("vllm_weights_source", {"kind": "ftp"}, "one of modelscope, local for kind"),
+        ("vllm_weights_source", {"kind": "ftp"}, "one of modelscope, huggingface, local for kind"),
         ("vllm_weights_source", {"url": "x"}, "the keys kind, id, revision, endpoint"),
         ("vllm_weights_source", "modelscope", "a mapping"),
         ("vllm_groups", "x", "a list of which each element is a mapping"),

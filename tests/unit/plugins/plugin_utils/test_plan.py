@@ -20,6 +20,10 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils import inputs, plan, r
 INVENTORIES = Path(inputs.SPECIFICATION).parents[3] / "inventories"
 
 
+#: What the weights of the recipe are verified for, and what nobody stated.
+PROOF = {"requirements": {"quantization": "ascend", "mtp": True}, "token_file": None}
+
+
 def test_shape_of_the_pair(hosts, planned, bad):
     result = planned(hosts(2))
     assert bad(result) == [] and result["checks"] == []
@@ -57,6 +61,7 @@ def test_shape_of_the_pair(hosts, planned, bad):
     assert group["api"] == {"host": "a2-node0", "address": "198.51.100.11", "port": 8000}
     assert group["image"] == "quay.io/ascend/vllm-ascend:v0.13.0"
     assert group["weights"] == {
+        **PROOF,
         "kind": "modelscope",
         "id": "vllm-ascend/DeepSeek-R1-W8A8",
         "revision": "master",
@@ -128,6 +133,7 @@ def test_settings_reach_the_plan(hosts, planned):
     )
     group, unit = result["plan"]["groups"]["vllm"], result["plan"]["hosts"]["a2-node1"]["units"][0]
     assert group["weights"] == {
+        **PROOF,
         "kind": "modelscope",
         "id": "me/other",
         "revision": "master",
@@ -310,3 +316,21 @@ def test_shipped_inventories_plan_without_asking_anybody(planned, bad, name, cou
         next(iter(listed)),
     )
     assert all(values["ansible_host"] == values["vllm_local_ip"] for values in listed.values())
+
+
+@pytest.mark.parametrize(("source", "endpoint", "revision"), [
+    ({"kind": "huggingface"}, "https://huggingface.co", "main"), ({"kind": "huggingface", "endpoint": "https://hf-mirror.com"}, "https://hf-mirror.com", "main"),
+    ({"revision": "v1"}, "https://www.modelscope.cn", "v1"), ({"kind": "local"}, None, "local"),
+])
+def test_a_hub_has_its_own_address_and_branch(hosts, planned, source, endpoint, revision):
+    weights = planned(hosts(2, vllm_weights_source=source))["plan"]["groups"]["vllm"]["weights"]
+    assert (weights.get("endpoint"), weights["revision"], weights["id"]) == (endpoint, revision, "vllm-ascend/DeepSeek-R1-W8A8")
+
+
+@pytest.mark.parametrize(("args", "wanted"), [
+    ({}, {"quantization": "ascend", "mtp": True}), ({"quantization": None}, {"quantization": None, "mtp": True}),
+    ({"speculative-config": None}, {"quantization": "ascend", "mtp": False}),
+    ({"speculative-config": {"method": "eagle", "model": "/x", "num_speculative_tokens": 1}}, {"quantization": "ascend", "mtp": False}),
+])
+def test_weights_are_wanted_as_the_options_use_them(hosts, planned, args, wanted):
+    assert planned(hosts(2, vllm_extra_args=args))["plan"]["groups"]["vllm"]["weights"]["requirements"] == wanted

@@ -83,3 +83,11 @@ def test_the_script_of_the_role_is_understood(tmp_path):
     assert found["python"].endswith("python3") and found["python_version"].startswith("3.") and found["package_manager"] in ("apt", "dnf", "yum",
                                                                                                                              "zypper", None)
     assert abs(found["clock_ahead_s"]) < 60
+
+
+@pytest.mark.parametrize(("time", "heard", "ahead"), [
+    (1760000000.6, 1760000004.0, 0.0), (1760000003.9, 1760000004.0, 0.0), (1760000007.0, 1760000004.0, 3.0), (1759999998.5, 1760000004.0, -2.0),
+])
+def test_a_slow_answer_is_no_clock_that_is_off(time, heard, ahead):
+    """Asked at ..00.5: between asking and hearing, any time is right."""
+    assert prerequisites.parse(printed(time=str(time)), heard)["clock_ahead_s"] == ahead

@@ -1,0 +1,240 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Weights with the real client against the lab's hub: what is fetched, proved, resumed, and never marked complete when it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from conftest import LAB, PROJECT, VARS
+
+HUB = "http://198.51.100.2:8090"
+DIR = "/mnt/weights/DeepSeek-R1-W8A8"
+MARKER = ".ascend-vllm-weights.json"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+ACCESS_LOG = LAB / "run" / "services" / "hub-access.jsonl"
+#: Straight to the hub, whatever proxy this machine has.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Hub:
+    """The lab's model hub."""
+
+    def __init__(self):
+        self._seen = 0
+
+    def post(self, path, **value):
+        """Set or clear faults."""
+        request = urllib.request.Request(HUB + path, data=json.dumps(value).encode(), method="POST")
+        with OPENER.open(request, timeout=10) as answer:
+            assert answer.status == 200
+
+    def fault(self, kind, path="*.safetensors", **more):
+        """From here on this goes wrong."""
+        self.post("/_lab/fault", kind=kind, path=path, **more)
+
+    def mark(self):
+        """Count from here."""
+        self._seen = len(ACCESS_LOG.read_text().splitlines())
+
+    def sent(self):
+        """Return path -> bytes sent since the mark."""
+        counted = {}
+        for line in ACCESS_LOG.read_text().splitlines()[self._seen:]:
+            entry = json.loads(line)
+            if entry["file"] and entry["method"] == "GET":
+                counted[entry["file"]] = counted.get(entry["file"], 0) + entry["bytes"]
+        return counted
+
+
+def is_marked(weights):
+    """Return whether the directory says of itself that it is complete."""
+    return (weights / MARKER).exists()
+
+
+@pytest.fixture
+def hub():
+    """The hub without a fault, before and after the test."""
+    found = Hub()
+    found.post("/_lab/clear")
+    found.mark()
+    yield found
+    found.post("/_lab/clear")
+
+
+@pytest.fixture
+def head(nodes):
+    """The head node."""
+    return nodes["a2-node0"]
+
+
+@pytest.fixture
+def weights(head):
+    """The directory as a path of this machine, empty before the test."""
+    # The nodes share one folder of this machine. What they do in it, they do as root.
+    folder = pathlib.Path(LAB / "run" / "weights" / pathlib.Path(DIR).name)
+    head.check_output(f"rm -rf {DIR}")
+    return folder
+
+
+@pytest.fixture
+def whole(weights, fetch):
+    """The directory with every file in it, proved."""
+    run = fetch()
+    assert run.rc == 0, run.out[-3000:]
+    return weights
+
+
+@pytest.fixture
+def fetch(playbook):
+    """Return a function that runs the verb as the README says."""
+
+    def run(*args):
+        return playbook("ascend.vllm.fetch", "-e", "preflight_mesh=off", *args)
+
+    return run
+
+
+def flip(path):
+    """Turn one bit in the middle of a file, and leave its time as it was."""
+    seen = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(seen.st_size // 2)
+        byte = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte[0] ^ 1]))
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def test_every_file_is_fetched_once_proved_and_never_again(weights, fetch, hub):
+    run = fetch()
+    assert run.rc == 0, run.out[-3000:]
+    content = json.loads((weights / MARKER).read_text())
+    sizes = {entry["path"]: entry["size"] for entry in content["files"]}
+    assert content["schema"] == 2 and set(SHARDS) <= set(sizes) and hub.sent() == sizes
+    hub.mark()
+    again = fetch()
+    assert (again.rc, hub.sent()) == (0, {}) and all(again.recap(host)["changed"] == 0 for host in ("a2-node0", "a2-node1"))
+
+
+def test_check_mode_fetches_nothing(weights, fetch, hub):
+    run = fetch("--check")
+    assert run.rc == 0, run.out[-3000:]
+    assert "would be fetched" in run.text and hub.sent() == {} and not weights.exists()
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: os.truncate(path, 1000), lambda path: path.unlink(),
+    lambda path: (flip(path), os.utime(path)),
+], ids=["truncated", "missing", "written-to"])
+def test_damage_is_seen_and_only_the_damaged_file_is_fetched_again(whole, fetch, hub, damage):
+    damage(whole / SHARDS[0])
+    size = {entry["path"]: entry["size"] for entry in json.loads((whole / MARKER).read_text())["files"]}[SHARDS[0]]
+    hub.mark()
+    run = fetch()
+    assert run.rc == 0, run.out[-3000:]
+    assert hub.sent() == {SHARDS[0]: size} and is_marked(whole)
+
+
+def test_a_silent_bit_is_found_by_a_full_verification_and_mended_by_the_next_run(whole, fetch, hub):
+    flip(whole / SHARDS[1])
+    hub.mark()
+    run = fetch()
+    assert (run.rc, hub.sent()) == (0, {})
+    run = fetch("-e", "weights_sync_verify=full")
+    assert run.rc == 0, run.out[-3000:]
+    assert f"{SHARDS[1]} has sha256" in run.text and set(hub.sent()) == {SHARDS[1]}
+    assert (whole / ".ascend-vllm-bad" / SHARDS[1]).exists() and is_marked(whole)
+
+
+def test_a_shard_that_nobody_knows_stops_the_run(whole, fetch):
+    (whole / "model-00003-of-00002.safetensors").write_bytes((whole / SHARDS[0]).read_bytes())
+    run = fetch()
+    assert run.rc != 0 and "model-00003-of-00002.safetensors" in run.text and "wanted no such file" in run.text
+
+
+def test_a_client_that_is_killed_goes_on_where_it_was(weights, fetch, hub, head):
+    hub.fault("slow", rate=4_000_000)
+    argv = ["ansible-playbook", "ascend.vllm.fetch", "-i", "a2_pair", "-e", f"@{VARS}", "-e", "preflight_mesh=off"]
+    # An environment without molecule's settings, as the fixture has it.
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("MOLECULE_", "ANSIBLE_"))}
+    first = subprocess.Popen(argv, cwd=PROJECT / "inventories", env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while sum(hub.sent().values()) == 0 and partly(head) < 5_000_000:
+        assert time.monotonic() < deadline and first.poll() is None, first.communicate()[0][-3000:]
+        time.sleep(0.2)
+    head.check_output("docker kill vllm-weights")
+    out, _err = first.communicate(timeout=120)
+    assert first.returncode != 0 and "was not downloaded" in " ".join(out.split()) and not is_marked(weights)
+    assert head.check_output("docker ps -aq --filter label=ascend.vllm.purpose=weights") == ""
+    kept = {path.name: path.stat().st_size for path in weights.glob("*.safetensors")}
+    hub.post("/_lab/clear")
+    hub.mark()
+    run = fetch()
+    assert run.rc == 0, run.out[-3000:]
+    assert is_marked(weights) and not set(kept) & set(hub.sent())
+
+
+def partly(head):
+    """Return how many bytes lie in the directory, whole or not."""
+    return int(head.check_output(f"du -sb {DIR} 2>/dev/null | cut -f1 || true") or 0)
+
+
+@pytest.mark.parametrize(("fault", "said"), [
+    ({"kind": "status", "status": 404}, "no such model, revision or file"),
+    ({"kind": "wrong_byte"}, None),
+], ids=["404", "wrong-byte"])
+def test_a_hub_that_never_gives_the_right_bytes_marks_nothing(weights, fetch, hub, fault, said):
+    hub.fault(**fault)
+    run = fetch()
+    assert run.rc != 0 and not is_marked(weights)
+    assert (said or SHARDS[0]) in run.text and "Remedy" in run.text
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 500, "times": 1}, {"kind": "cut", "after_bytes": 3_000_000, "times": 1}], ids=["500", "cut"])
+def test_what_goes_wrong_once_is_tried_again(weights, fetch, hub, fault):
+    hub.fault(**fault)
+    run = fetch()
+    assert run.rc == 0, run.out[-3000:]
+    assert is_marked(weights)
+
+
+def test_a_hub_that_falls_silent_is_given_up(weights, fetch, hub):
+    hub.fault("stall", after_bytes=1_000_000)
+    run = fetch("-e", "weights_sync_stall_s=10")
+    assert run.rc != 0 and "no byte has come for 10 s" in run.text and not is_marked(weights)
+
+
+def test_a_second_controller_joins_the_download(weights, fetch, hub, head):
+    hub.fault("slow", rate=4_000_000)
+    argv = ["ansible-playbook", "ascend.vllm.fetch", "-i", "a2_pair", "-e", f"@{VARS}", "-e", "preflight_mesh=off"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("MOLECULE_", "ANSIBLE_"))}
+    runs = [subprocess.Popen(argv, cwd=PROJECT / "inventories", env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _number in range(2)]
+    said = [run.communicate(timeout=300)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said[0][-2000:] + said[1][-2000:]
+    sizes = {entry["path"]: entry["size"] for entry in json.loads((weights / MARKER).read_text())["files"]}
+    assert hub.sent() == sizes
+
+
+def test_a_directory_that_is_not_shared_is_named(weights, fetch, nodes):
+    nodes["a2-node1"].check_output("mount -t tmpfs none /mnt/weights")
+    try:
+        run = fetch()
+        assert run.rc != 0 and "a2-node1" in run.text and "weights_shared" in run.text and not is_marked(weights)
+    finally:
+        nodes["a2-node1"].check_output("umount /mnt/weights")
+
+
+def test_a_group_is_not_started_on_weights_that_are_not_proved(whole, playbook, head):
+    (whole / MARKER).unlink()
+    run = playbook("site.yml", "-e", "preflight_mesh=off", "-e", '{"vllm_weights_source": {"kind": "local"}}')
+    assert run.rc == 0 or "weights" in run.text
+    assert is_marked(whole)

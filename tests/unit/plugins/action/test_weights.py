@@ -1,0 +1,107 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""weights_verify and weights_wait on scripted nodes: slices, progress, what fails and why."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+import yaml
+
+from ansible_collections.ascend.vllm.plugins.action import weights_verify, weights_wait
+from ansible_collections.ascend.vllm.plugins.modules import weights_verify as verify_documented
+from ansible_collections.ascend.vllm.plugins.modules import weights_wait as wait_documented
+
+HUB = {"kind": "modelscope", "id": "a/b", "revision": "master", "dir": "/w"}
+
+
+def run(module, script, **args):
+    """Run a plugin on a script of answers (each with the seconds it takes); return C({result, lines, calls})."""
+    task = SimpleNamespace(args=args, async_val=0, check_mode=False, action=f"ascend.vllm.{module.__name__.rpartition('.')[2]}")
+    connection = mock.Mock()
+    connection._shell.tmpdir = "/tmp"
+    plugin = module.ActionModule(task, connection, mock.Mock(), mock.Mock(), mock.Mock(), None)
+    slices, lines, calls, clock = iter(script), [], [], SimpleNamespace(now=100.0)
+
+    def execute(module_name, module_args, task_vars):
+        calls.append((module_name, dict(module_args)))
+        answer = dict(next(slices))
+        clock.now += answer.pop("takes", 5.0)
+        return answer
+
+    with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", SimpleNamespace(display=lines.append)), \
+            mock.patch.object(module, "time", SimpleNamespace(monotonic=lambda: clock.now)):
+        result = plugin.run(None, {"inventory_hostname": "n0"})
+    return {"result": result, "lines": lines, "calls": calls}
+
+
+def hashed(count, left, **more):
+    """Return a slice of a verification."""
+    return dict({"done": left == 0, "changed": False, "hashed_bytes": count, "left_bytes": left, "differences": [], "discarded": []}, **more)
+
+
+def test_verification_goes_on_until_nothing_is_left():
+    found = run(weights_verify, [hashed(10**9, 10**9), hashed(10**9, 0, changed=True)], weights=HUB, full=True)
+    assert (found["result"]["changed"], found["result"]["hashed_bytes"], found["result"]["seconds"]) == (True, 2 * 10**9, 10.0)
+    assert "failed" not in found["result"] and found["lines"] == ["  [    5 s] n0: verified 1.0 GB of 2.0 GB, 200.0 MB/s, about 5 s left"]
+    assert {name for name, dummy in found["calls"]} == {"ascend.vllm.weights_dir"}
+    assert all(given["state"] == "verified" and given["budget_s"] == 5.0 and given["full"] for dummy, given in found["calls"])
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [("modelscope", "run site.yml again"), ("local", "put right files there")])
+def test_wrong_files_fail_with_their_names(kind, remedy):
+    result = run(weights_verify, [hashed(1, 0, differences=["x is missing"])], weights=dict(HUB, kind=kind))["result"]
+    assert result["failed"] and "/w is not whole and was not marked complete: x is missing" in result["msg"] and remedy in result["msg"]
+
+
+def test_files_that_were_set_aside_are_no_failure_yet():
+    result = run(weights_verify, [hashed(1, 0, differences=["x is wrong"], discarded=["x"])], weights=HUB, discard=True)["result"]
+    assert "failed" not in result and result["discarded"] == ["x"]
+
+
+@pytest.mark.parametrize("answer", [{"failed": True, "msg": "no hub"}, {"unreachable": True, "msg": "gone"}])
+def test_a_verification_that_cannot_run_fails(answer):
+    result = run(weights_verify, [hashed(1, 1), answer], weights=HUB)["result"]
+    assert result["failed"] and result["msg"] == answer["msg"]
+
+
+def slice_of(count, running=True, exit_code=None, **more):
+    """Return a slice of a download."""
+    return dict({"running": running, "exists": True, "exit_code": exit_code, "bytes": count, "log": []}, **more)
+
+
+def test_a_download_is_shown_and_ends():
+    found = run(weights_wait, [slice_of(10**9), slice_of(2 * 10**9), slice_of(3 * 10**9, False, 0)], container="c", dir="/w", total_bytes=3 * 10**9)
+    assert (found["result"]["failed"], found["result"]["changed"], found["result"]["bytes"]) == (False, True, 3 * 10**9)
+    assert len(found["lines"]) == 2 and "downloaded 2.0 GB of 3.0 GB" in found["lines"][1]
+
+
+def test_a_client_that_fails_gives_the_cause():
+    found = run(weights_wait, [slice_of(1, False, 1, log=["OSError: [Errno 28] No space left on device"])], container="c", dir="/w")
+    assert found["result"]["failed"] and "/w was not downloaded: the disk is full" in found["result"]["msg"]
+
+
+def test_a_client_that_another_controller_removed_has_ended():
+    found = run(weights_wait, [slice_of(1), slice_of(5, False, None, exists=False)], container="c", dir="/w")
+    assert found["result"]["failed"] is False
+
+
+def test_no_byte_for_too_long_is_a_stall_and_a_slow_byte_is_none():
+    slow = [slice_of(1000 + number, takes=50.0) for number in range(10)]
+    stuck = [slice_of(1009, takes=50.0) for dummy in range(3)]
+    found = run(weights_wait, [*slow, *stuck], container="c", dir="/w", stall_s=120)
+    assert found["result"]["stalled"] and "no byte has come for 120 s" in found["result"]["msg"] and len(found["lines"]) == 13
+
+
+@pytest.mark.parametrize(("plugin", "documented"), [(weights_verify, verify_documented), (weights_wait, wait_documented)])
+def test_the_documentation_lists_the_plugin_s_options(plugin, documented):
+    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    taken = {}
+    with mock.patch.object(plugin.ActionModule, "validate_argument_spec", lambda self, argument_spec: taken.update(argument_spec) or (None, None)):
+        with pytest.raises((TypeError, AttributeError)):
+            run(plugin, [])
+    assert {name: (entry["type"], entry.get("default"), entry.get("required", False)) for name, entry in options.items()} == {
+        name: (entry["type"], entry.get("default"), entry.get("required", False)) for name, entry in taken.items()}
