@@ -29,6 +29,8 @@ HELLO_S = 5.0
 #: Bytes of a line: host names have up to 253, a node listens on a few ports.
 LINE_BYTES = 4096
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.5
+#: Refused connections that are tried again in a second, all together: with many peers, waiting for late ones must not slow them down further.
+TRIES_PER_S = 40.0
 #: How often a port is tried again whose owner closes the connection without a word.
 CLOSED_TRIES = 3
 #: Clients at one time; the oldest gives way, so that idle strangers cannot keep a node out.
@@ -349,9 +351,8 @@ class Mesh:
             target.text = words_of(code)
         self._retry(target)
 
-    @staticmethod
-    def _retry(target):
-        target.next_try = time.monotonic() + target.pause
+    def _retry(self, target):
+        target.next_try = time.monotonic() + max(target.pause, len(self.targets) / TRIES_PER_S)
         target.pause = min(target.pause * 1.5, LONGEST_PAUSE_S)
 
     def _drop(self, target):

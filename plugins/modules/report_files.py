@@ -21,8 +21,8 @@ options:
     description: The report.
     type: dict
     required: true
-  page:
-    description: The report as an HTML page.
+  template:
+    description: Template of the page, looked for where M(ansible.builtin.template) looks. It sees the report as C(report).
     type: str
     required: true
   directory:
@@ -50,7 +50,7 @@ EXAMPLES = r"""
 - name: Write the report
   ascend.vllm.report_files:
     report: "{{ report_result }}"
-    page: "{{ lookup('ansible.builtin.template', 'preflight.html.j2') }}"
+    template: preflight.html.j2
     directory: reports
     name: preflight
 """

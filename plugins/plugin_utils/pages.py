@@ -1,10 +1,10 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report as its page shows it: pure functions from the report's dict to what the template lays out.
+"""The report as its page shows it: pure functions from the report's dict to what the template lays out, and to the page.
 
-Everything is text here that a person reads, in the language of the report. ``html_safe`` escapes the whole of it, once: Ansible's templates
-do not escape, an ``autoescape`` block does nothing in them, and a forgotten ``| e`` would let a tool's garbled output into the page.
+Everything is text here that a person reads, in the language of the report. ``html_safe`` escapes the whole of it, once: a forgotten ``| e``
+in the template would let a tool's garbled output into the page.
 A *kind* is a status as it is shown: ``fail``, ``unknown``, ``warn``, ``accepted``, ``pass``; in the mesh ``fail``, ``unknown``,
 ``loss`` (some packets lost), ``pass`` and ``none`` (no ping was sent). Any value of a report may be ``None`` or missing.
 """
@@ -16,6 +16,8 @@ import re
 import statistics
 from datetime import datetime
 from functools import lru_cache
+
+import jinja2
 
 from .data import BUNDLED, read_yaml
 
@@ -33,6 +35,12 @@ OPEN_NODES = 4
 #: So many places of one problem, or failed pings, are listed at once; the rest can be opened.
 PLACES_AT_ONCE = 12
 HOSTS_AT_ONCE = 4
+
+
+def render(template: str, report: dict) -> str:
+    """Return the page of a report: ``template`` is laid out with ``view``, every text of it escaped."""
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template).render(view=html_safe(report_view(report)))
 
 
 @lru_cache

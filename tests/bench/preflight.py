@@ -89,19 +89,23 @@ def mesh(times: int) -> list:
 
 
 def scale(times: int) -> list:
-    """The whole preflight with more and more light nodes (SSH and tools only)."""
-    rows = [["light nodes", "median s", "s for each added node", "controller MB", "MB for each added node"]]
+    """The whole preflight with more and more light nodes (SSH and tools only), beside the bare shell, which shows what the machine itself costs."""
+    rows = [["light nodes", "median s", "s for each added", "bare ssh s", "s for each added", "times bare", "controller MB", "MB for each added"]]
     before = None
     for count in (2, 8, 32):
         lab("up", "--replace", "--light", "--nodes", str(count), "--packet-interval", PACKET_INTERVAL)
-        command = play("ascend.vllm.preflight", lab("inventory"), "-e", "preflight_mesh=off", "-e", f"vllm_data_parallel_size={count}", watch=True)
-        runs = in_turn({"preflight": command}, times)["preflight"]
+        names = [f"a2-node{number}" for number in range(count)]
+        commands = {
+            "preflight": play("ascend.vllm.preflight", lab("inventory"), "-e", "preflight_mesh=off", "-e", f"vllm_data_parallel_size={count}", watch=True),
+            "bare": {"argv": [str(BENCH / "ssh_preflight.sh"), str(CONFIG), *names]},
+        }
+        samples = in_turn(commands, times)
         # The nodes have no Docker engine, which is found; the report is there all the same.
         report = json.loads((REPORTS / "preflight.json").read_text())
-        assert len(report["nodes"]) == count and all(node["npus"] for node in report["nodes"].values()), runs[0].out[-3000:]
-        now = (count, median(runs), median(runs, "peak_mb"))
-        added = [f"{(now[place] - before[place]) / (count - before[0]):.2f}" for place in (1, 2)] if before else ["", ""]
-        rows.append([count, f"{now[1]:.2f}", added[0], f"{now[2]:.0f}", added[1]])
+        assert len(report["nodes"]) == count and all(node["npus"] for node in report["nodes"].values()), samples["preflight"][0].out[-3000:]
+        now = (count, median(samples["preflight"]), median(samples["bare"]), median(samples["preflight"], "peak_mb"))
+        added = [f"{(now[place] - before[place]) / (count - before[0]):.2f}" for place in (1, 2, 3)] if before else ["", "", ""]
+        rows.append([count, f"{now[1]:.2f}", added[0], f"{now[2]:.2f}", added[1], f"{now[1] / now[2]:.2f}", f"{now[3]:.0f}", added[2]])
         before = now
     lab("down")
     return rows

@@ -157,6 +157,7 @@ def _start(run: Running, image: str, model: Path | None) -> None:
     # Recorded before the first thing is made: whatever happens from here on, `lab down` finds the engine.
     RUN.mkdir(parents=True, exist_ok=True)
     _record(run)
+    network.make_room(lab)
     network.create(engine)
     nodes.configure(lab)
     nodes.set_packet_interval(lab, run.packet_interval_s)

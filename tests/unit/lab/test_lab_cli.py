@@ -64,7 +64,7 @@ def test_a_light_lab_is_another_shape_has_more_nodes_and_no_services():
     assert shape.Shape("a2", 2, light=True) != shape.Shape("a2", 2)
     assert str(shape.Shape("a2", 2, light=True)) == "2 light a2 nodes"
     assert bringup.Running(lab, host.Engine(None, False), "x").service_containers == []
-    assert len(bringup.Running(shape.Shape("a2", 2), host.Engine(None, False), "x").service_containers) == 2
+    assert len(bringup.Running(shape.Shape("a2", 2), host.Engine(None, False), "x").service_containers) == 3
 
 
 @pytest.mark.parametrize(("inventory", "generation", "size"), [("a2_pair", "a2", 2), ("a2_quad", "a2", 4), ("a3_single", "a3", 1)])

@@ -11,7 +11,6 @@ from string import Formatter
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.filter.report_view import FilterModule
 from ansible_collections.ascend.vllm.plugins.plugin_utils import pages
 from ansible_collections.ascend.vllm.plugins.plugin_utils.data import read_yaml
 
@@ -200,7 +199,7 @@ def test_no_text_of_a_report_reaches_the_page_unescaped():
         },
         "mesh": {"mode": bad, "pings": [ping(1, 1, bad, "n1", status="fail", address=bad, kind=bad, text=bad), ping(1, 1, "n1", bad, rtt_ms=1.0)]},
     }
-    view = FilterModule().filters()["report_view"](report)
+    view = pages.html_safe(pages.report_view(report))
     found = texts_of(view)
     assert [text for text in found if re.search("[<>\"']", text)] == []
     assert len([text for text in found if "&lt;b title=&#x27;x&quot;&gt;&amp;" in text or "&lt;B TITLE=&#x27;X&quot;&gt;&amp;" in text]) > 30
