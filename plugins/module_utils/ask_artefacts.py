@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from . import manifest, plain_http
 from .docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
 
+
 def image_entry(engine, reference, info):
     """Return what is known of one image."""
     found = engine.image(reference)

@@ -9,6 +9,7 @@ import os
 
 from . import driver_files, hccn, tools
 
+
 def ask_device(runner, tool, phy_id, questions):
     """Return the entry of one device: the answers to all questions, and why one has none."""
     device = dict.fromkeys(("ip", "netmask", "gateway", "netdetect", "link", "net_health", "tls", "lldp", "vnic"))

@@ -13,6 +13,7 @@ import time
 
 from . import driver_files, host, kernel, npu_smi, tools
 
+
 def read_interfaces(timeout):
     """Return (interfaces, error or None): C(ip -j addr), or C(ip -o -4 addr) and /sys where the former is too old."""
     found = tools.find_tool("ip", extra_dirs=("/usr/sbin", "/sbin", "/bin"))

@@ -9,6 +9,7 @@ import os
 
 from . import driver_files, npu_smi, tools
 
+
 def read_files(install_info_file, driver_version_file, firmware_version_file):
     """Return (what the files of driver and firmware say, the part of the answer that needs no tool; the folder of the driver)."""
     install_info = driver_files.read_install_info(install_info_file)

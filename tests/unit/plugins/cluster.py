@@ -54,7 +54,7 @@ class Cluster:
         index, mine = self.hosts.index(host), self.plan["hosts"][host]
         return {
             "prerequisites": {"python": "/usr/bin/python3", "python_version": "3.9.9", "requests": True, "rsync": "/usr/bin/rsync",
-                                    "docker": "/usr/bin/docker", "package_manager": "dnf", "asked": 1760000000.0, "clock_ahead_s": 0.2},
+                              "docker": "/usr/bin/docker", "package_manager": "dnf", "asked": 1760000000.0, "clock_ahead_s": 0.2},
             "node": self._node(mine, index),
             "npu": self._npu(mine, index),
             "artefacts": self._artefacts(mine),

@@ -80,4 +80,5 @@ def test_the_real_collectors_on_any_machine(run_module):
     """Whatever this machine has: all four answer, and a machine without tools says which are missing."""
     result = run_module(preflight_info, devices=[], paths=["/"], local_ip="127.0.0.1")
     assert result["node"]["paths"]["/"]["type"] == "directory" and result["node"]["free_port"] > 0
-    assert "docker_error" in result["artefacts"] and ("npus" in result["npu"] or result["npu"]["msg"]) and ("devices" in result["hccn"] or result["hccn"]["msg"])
+    assert "docker_error" in result["artefacts"] and ("npus" in result["npu"] or result["npu"]["msg"])
+    assert "devices" in result["hccn"] or result["hccn"]["msg"]

@@ -319,7 +319,8 @@ def test_shipped_inventories_plan_without_asking_anybody(planned, bad, name, cou
 
 
 @pytest.mark.parametrize(("source", "endpoint", "revision"), [
-    ({"kind": "huggingface"}, "https://huggingface.co", "main"), ({"kind": "huggingface", "endpoint": "https://hf-mirror.com"}, "https://hf-mirror.com", "main"),
+    ({"kind": "huggingface"}, "https://huggingface.co", "main"),
+    ({"kind": "huggingface", "endpoint": "https://hf-mirror.com"}, "https://hf-mirror.com", "main"),
     ({"revision": "v1"}, "https://www.modelscope.cn", "v1"), ({"kind": "local"}, None, "local"),
 ])
 def test_a_hub_has_its_own_address_and_branch(hosts, planned, source, endpoint, revision):
