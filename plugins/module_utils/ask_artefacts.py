@@ -12,15 +12,22 @@ from . import manifest, plain_http
 from .docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
 
 
-def image_entry(engine, reference, info):
-    """Return what is known of one image."""
+def image_entry(engine, reference, info, sources=None, logins=None):
+    """Return what is known of one image; C(sources): references to look for in this order, the image's own without them."""
     found = engine.image(reference)
     if found:
         return {"present": True, "id": found["Id"], "layers": (found.get("RootFS") or {}).get("Layers") or [],
                 "architecture": found.get("Architecture"), "env": (found.get("Config") or {}).get("Env") or [], "size": found.get("Size"),
-                "registry": None}
-    return {"present": False, "id": None, "layers": [], "architecture": None, "env": [], "size": None,
-            "registry": plain_http.manifest_exists(reference, info, machine=platform.machine())}
+                "registry": None, "source": None, "failed": []}
+    result = {"present": False, "id": None, "layers": [], "architecture": None, "env": [], "size": None, "registry": None, "source": None, "failed": []}
+    for source in [reference] if sources is None else sources:
+        result["registry"] = plain_http.manifest_exists(source, info, machine=platform.machine(), logins=logins)
+        if result["registry"]["exists"]:
+            result["source"] = source
+            break
+        why = result["registry"]["error"] or "%s has no such image" % result["registry"]["url"]
+        result["failed"].append({"source": source, "exists": result["registry"]["exists"], "error": why})
+    return result
 
 
 def container_entry(engine, name):
@@ -61,14 +68,16 @@ def weights_entry(wanted, info):
     return entry
 
 
-def answer(images=(), weights=(), containers=(), docker_socket=DEFAULT_SOCKET):
+def answer(images=(), weights=(), containers=(), docker_socket=DEFAULT_SOCKET, image_sources=None, registry_logins=None):
     """Return what artefact_info returns; an engine that does not answer is a part of it."""
+    sources = image_sources or {}
     engine = DockerEngine(docker_socket)
     result = {"images": {}, "weights": [], "containers": {}, "device_containers": [], "docker_error": None}
     info = {}
     try:
         info = engine.info() or {}
-        result["images"] = {reference: image_entry(engine, reference, info) for reference in images}
+        result["images"] = {
+            reference: image_entry(engine, reference, info, sources.get(reference), registry_logins) for reference in images}
         result["containers"] = {name: container_entry(engine, name) for name in containers}
         result["device_containers"] = device_containers(engine)
     except OSError as error:

@@ -141,17 +141,24 @@ def _is_insecure(registry, info):
     return registry.partition(":")[0] == "localhost" or _inside(registry, ["127.0.0.0/8"] + (config.get("InsecureRegistryCIDRs") or []))
 
 
-def _token(challenge, timeout, proxies, insecure):
-    """Return the anonymous bearer token a C(WWW-Authenticate: Bearer ...) challenge asks for, or None."""
+def _authorization(challenge, login, timeout, proxies, insecure):
+    """Return the C(Authorization) header that a C(WWW-Authenticate) challenge asks for, or None.
+
+    C(login): C(user:password) in base64, as Docker's config.json has it; without one a bearer token is asked for anonymously.
+    """
+    if (challenge or "").lower().startswith("basic"):
+        return "Basic " + login if login else None
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge or ""))
     if not (challenge or "").startswith("Bearer") or "realm" not in fields:
         return None
     query = urllib.parse.urlencode({key: fields[key] for key in ("service", "scope") if key in fields})
-    status, dummy, body = request(fields["realm"] + "?" + query, timeout=timeout, proxies=proxies, insecure=insecure)
+    headers = {"Authorization": "Basic " + login} if login else None
+    status, dummy, body = request(fields["realm"] + "?" + query, headers=headers, timeout=timeout, proxies=proxies, insecure=insecure)
     if status != 200:
         return None
     answer = json.loads(body.decode("utf-8", "replace"))
-    return (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+    return "Bearer " + token if token else None
 
 
 def _sizes(url, machine, ask):
@@ -182,14 +189,28 @@ def _sizes(url, machine, ask):
     return found
 
 
-def manifest_exists(reference, info, timeout=15.0, machine=None):
+def login_for(registry, logins):
+    """Return C(user:password) in base64 for a registry from the C(auths) of Docker's config.json, or None.
+
+    Its keys are written with or without a scheme and a path, and Docker Hub has a name of its own there.
+    """
+    names = (registry,) if registry != "registry-1.docker.io" else (registry, "docker.io", "index.docker.io")
+    for key, entry in (logins or {}).items():
+        if key.partition("://")[2].partition("/")[0] in names or key.partition("/")[0] in names:
+            return (entry or {}).get("auth")
+    return None
+
+
+def manifest_exists(reference, info, timeout=15.0, machine=None, logins=None):
     """Ask a registry whether it has an image and, for a C(machine) (as C(aarch64)), how much a pull would load.
 
     Returns C({exists: True|False|None, url, error, digest, bytes, architectures}); None means that the registry gave no usable
     answer. bytes: of the compressed layers for the machine. architectures: names, sorted, of an image that has several.
-    C(info) is what C(docker info) returned: its proxies and insecure registries are used, as the pull itself will.
+    C(info) is what C(docker info) returned: its proxies and insecure registries are used, as the pull itself will. C(logins): the
+    C(auths) of a Docker config.json; no text returned contains any of them.
     """
     registry, repository, version = split_image(reference)
+    login = login_for(registry, logins)
     proxies = proxies_for(registry, info)
     insecure = _is_insecure(registry, info)
     result = {"exists": None, "url": None, "error": None, "digest": None, "bytes": None, "architectures": None}
@@ -200,14 +221,16 @@ def manifest_exists(reference, info, timeout=15.0, machine=None):
         try:
             status, answer, dummy = request(url, "HEAD", None, headers, timeout, proxies, insecure)
             if status == 401:
-                token = _token(answer.get("WWW-Authenticate"), timeout, proxies, insecure)
-                if token:
-                    headers["Authorization"] = "Bearer " + token
+                header = _authorization(answer.get("WWW-Authenticate"), login, timeout, proxies, insecure)
+                if header:
+                    headers["Authorization"] = header
                     status, answer, dummy = request(url, "HEAD", None, headers, timeout, proxies, insecure)
         except (OSError, ValueError) as error:
             result["error"] = "%s: %s" % (url, reason(error))
             continue
         result["error"] = None if status in (200, 404) else "%s answered HTTP %d" % (url, status)
+        if status in (401, 403):
+            result["error"] += ": it refuses the login in vllm_registry_auth_file" if login else ": it wants a login, see vllm_registry_auth_file"
         result["exists"] = {200: True, 404: False}.get(status)
         result["digest"] = answer.get("Docker-Content-Digest")
         if result["exists"] and machine:

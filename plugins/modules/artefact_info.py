@@ -23,6 +23,16 @@ options:
     type: list
     elements: str
     default: []
+  image_sources:
+    description:
+      - By image, the references under which it may be pulled, looked for in this order. The image's own reference where it is left out.
+      - An empty list looks for the image nowhere.
+    type: dict
+    default: {}
+  registry_logins:
+    description: The C(auths) of a Docker C(config.json), for registries that want a login.
+    type: dict
+    default: {}
   weights:
     description: Weights, each with C(kind), C(id), C(revision), C(endpoint) and C(dir).
     type: list
@@ -111,6 +121,8 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "images": {"type": "list", "elements": "str", "default": []},
+            "image_sources": {"type": "dict", "default": {}},
+            "registry_logins": {"type": "dict", "default": {}, "no_log": True},
             "weights": {"type": "list", "elements": "dict", "default": []},
             "containers": {"type": "list", "elements": "str", "default": []},
             "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},

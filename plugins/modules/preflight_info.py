@@ -46,6 +46,16 @@ options:
     type: list
     elements: str
     default: []
+  image_sources:
+    description:
+      - By image, the references under which it may be pulled, looked for in this order. The image's own reference where it is left out.
+      - An empty list looks for the image nowhere.
+    type: dict
+    default: {}
+  registry_logins:
+    description: The C(auths) of a Docker C(config.json), for registries that want a login.
+    type: dict
+    default: {}
   weights:
     description: Weights to look for, each with C(kind), C(id), C(revision), C(endpoint) and C(dir).
     type: list
@@ -138,6 +148,8 @@ def main():
             "sysctls": {"type": "list", "elements": "str", "default": []},
             "local_ip": {"type": "str"},
             "images": {"type": "list", "elements": "str", "default": []},
+            "image_sources": {"type": "dict", "default": {}},
+            "registry_logins": {"type": "dict", "default": {}, "no_log": True},
             "weights": {"type": "list", "elements": "dict", "default": []},
             "containers": {"type": "list", "elements": "str", "default": []},
             "devices": {"type": "list", "elements": "int"},
@@ -151,7 +163,7 @@ def main():
         module.fail_json(msg="timeout must be more than 0 seconds, not %g." % timeout)
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as aside:
         # It waits for others most of the time: registry, hub, engine.
-        artefacts = aside.submit(ask, ask_artefacts, **dict((key, params[key]) for key in ("images", "weights", "containers")))
+        artefacts = aside.submit(ask, ask_artefacts, **dict((key, params[key]) for key in ("images", "image_sources", "registry_logins", "weights", "containers")))
         # npu-smi waits longer for its driver than hccn_tool does.
         npu = ask(ask_npu, timeout=2 * timeout)
         known = npu.get("hardware") if npu.get("npus") and npu.get("hardware") != "unknown" else None

@@ -46,6 +46,8 @@ RULES = {
     "vllm_image": {"scope": "group", "entry": True, "form": "image"},
     "vllm_image_registries": {"scope": "group", "entry": True, "form": "registries"},
     "vllm_image_os": {"scope": "group", "entry": True},
+    "vllm_image_archive": {"scope": "group", "entry": True, "form": "controller_file"},
+    "vllm_registry_auth_file": {"scope": "group", "entry": True, "form": "controller_file"},
     "vllm_shm_size": {"scope": "host", "entry": True, "form": "size"},
     "vllm_weights_source": {"scope": "group", "entry": True},
     "vllm_weights_dir": {"scope": "group", "entry": True, "form": "node_path"},
@@ -366,6 +368,13 @@ def _size(value: str) -> str:
     return value.lower()
 
 
+def _controller_file(value: str) -> str:
+    """Return the absolute path of a file that is there on the controller."""
+    if not os.path.isfile(value):
+        raise InputError("a file on the controller", "correct the path; a relative one is taken from the directory the playbook is run in.")
+    return os.path.abspath(value)
+
+
 def _node_path(value: str) -> str:
     """Return an absolute path on the nodes that can be mounted."""
     if not value.startswith("/") or ":" in value or ".." in value.split("/") or value.rstrip("/") == "":
@@ -406,5 +415,6 @@ _FORMS = {
     "size": _size,
     "node_path": _node_path,
     "controller_path": os.path.abspath,
+    "controller_file": _controller_file,
     "env": _env,
 }

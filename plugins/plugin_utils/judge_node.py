@@ -139,7 +139,8 @@ def _artefacts(judge, host_plan: dict, groups: dict, answers) -> list:
     silent = _unanswered(host_plan, groups, artefacts)
     if silent:
         found.append(judge.found("artefacts", "not_asked", f"no answer about {', '.join(silent)}", wanted))
-    found += [_image(judge, reference, image) for reference, image in (artefacts.get("images") or {}).items()]
+    archives = {unit["image"]: groups[unit["group"]].get("image_archive") for unit in host_plan["units"]}
+    found += [_image(judge, reference, image, archives.get(reference)) for reference, image in (artefacts.get("images") or {}).items()]
     found += [_variant(judge, unit["image"], host_plan["hardware"]) for unit in _distinct_images(host_plan)]
     return found + [_model(judge, entry) for entry in artefacts.get("weights") or []]
 
@@ -155,13 +156,20 @@ def _unanswered(host_plan: dict, groups: dict, artefacts: dict) -> list:
     return ([] if artefacts.get("docker_error") else missing) + [path for path in dict.fromkeys(weights) if path not in seen]
 
 
-def _image(judge, reference: str, image: dict) -> dict:
-    registry = image.get("registry") or {}
-    if image.get("present") or registry.get("exists"):
-        return judge.passed("image_exists", "present" if image.get("present") else "in the registry", reference, reference)
-    if registry.get("exists") is False:
+def _image(judge, reference: str, image: dict, archive=None) -> dict:
+    registry, failed = image.get("registry") or {}, [entry for entry in image.get("failed") or [] if isinstance(entry, dict)]
+    why = "; ".join(str(entry.get("error")) for entry in failed)
+    if image.get("present"):
+        return judge.passed("image_exists", "present", reference, reference)
+    if registry.get("exists") and failed:
+        return judge.found("image_exists", "next_source", f"{why}; found as {image.get('source')}", "the first source has it", reference)
+    if registry.get("exists"):
+        return judge.passed("image_exists", "in the registry", reference, reference)
+    if archive:
+        return judge.passed("image_exists", f"in {archive}", reference, reference)
+    if registry.get("exists") is False and all(entry.get("exists") is False for entry in failed):
         return judge.found("image_exists", "absent", f"not in the registry ({registry.get('url')})", reference, reference)
-    return judge.found("image_exists", "not_reached", registry.get("error") or "no usable answer", f"a registry that has {reference}", reference)
+    return judge.found("image_exists", "not_reached", why or registry.get("error") or "no usable answer", f"a registry that has {reference}", reference)
 
 
 def _distinct_images(host_plan: dict) -> list:

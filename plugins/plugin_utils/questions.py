@@ -25,7 +25,7 @@ def ports_of(unit: dict, groups: dict) -> dict:
 
 
 def driver_questions(plan: dict) -> dict:
-    """Return host -> what it has to be asked: ``{paths, ports, images, weights, containers, sysctls, disk_paths, local_ip, devices}``."""
+    """Return host -> what it has to be asked: ``{paths, ports, images, image_sources, registry_auth_file, weights, containers, sysctls, disk_paths, local_ip, devices}``."""
     settings = data_folders.load_all(plan["run"].get("data_dirs") or [])[0]["checks"]["kernel_settings"]["limits"]
     return {host: _questions(host_plan, plan["groups"], sorted(settings)) for host, host_plan in plan["hosts"].items()}
 
@@ -39,6 +39,8 @@ def _questions(host_plan: dict, groups: dict, sysctls: list) -> dict:
         "paths": sorted(paths),
         "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))),
         "images": sorted({unit["image"] for unit in units}),
+        "image_sources": {unit["image"]: groups[unit["group"]]["image_sources"] for unit in units},
+        "registry_auth_file": next((groups[unit["group"]]["registry_auth_file"] for unit in units if groups[unit["group"]]["registry_auth_file"]), None),
         "weights": weights,
         "containers": [unit["name"] for unit in units],
         "sysctls": sysctls,

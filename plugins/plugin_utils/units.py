@@ -56,7 +56,7 @@ def assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
             "units": [],
         }
     for group in groups:
-        weights, image = _weights(group), _image(group)
+        weights, image = _weights(group), _images(group)[0]
         shm = group.host_setting("vllm_shm_size", request["inputs"])
         head_ip = settled[group.head].local_ip
         quiet = _no_proxy(group, settled)
@@ -105,12 +105,13 @@ def _requirements(flags: dict) -> dict:
     return {"quantization": flags.get("quantization"), "mtp": mtp}
 
 
-def _image(group) -> str:
-    """Return the full reference of the image: stated, or built from registry, release, hardware and operating system."""
+def _images(group) -> list:
+    """Return the full references of the image, to be tried in this order: the stated one, or one for each registry."""
     if group.settings["vllm_image"]:
-        return group.settings["vllm_image"]
+        return [group.settings["vllm_image"]]
     suffix = group.release["image_tag"][group.hardware][group.settings["vllm_image_os"]]
-    return f"{group.settings['vllm_image_registries'][0]}/ascend/vllm-ascend:{group.settings['vllm_ascend_version']}{suffix}"
+    version = group.settings["vllm_ascend_version"]
+    return [f"{registry}/ascend/vllm-ascend:{version}{suffix}" for registry in dict.fromkeys(group.settings["vllm_image_registries"])]
 
 
 def _no_proxy(group, settled: dict):
@@ -142,6 +143,10 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
         "api_key_file": group.settings["vllm_api_key_file"],
         "rpc_port": group.settings["vllm_data_parallel_rpc_port"],
         "image": image,
+        # An archive takes the place of every registry.
+        "image_sources": [] if group.settings["vllm_image_archive"] else _images(group),
+        "image_archive": group.settings["vllm_image_archive"],
+        "registry_auth_file": group.settings["vllm_registry_auth_file"],
         "ready_timeout_s": int(env.get("VLLM_ENGINE_READY_TIMEOUT_S", 600)),
         "weights": weights,
         "recipe_source": group.recipe.source,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
@@ -233,7 +234,7 @@ def test_a_challenge_may_name_no_scope():
 def test_without_a_token_that_opens_it_nothing_is_known(token):
     with web_server(guarded(lambda asked: token)) as server:
         found = plain_http.manifest_exists("127.0.0.1:%d/%s" % (server.port, IMAGE), {})
-        assert found["exists"] is None and found["error"].endswith("answered HTTP 401")
+        assert found["exists"] is None and found["error"].endswith("answered HTTP 401: it wants a login, see vllm_registry_auth_file")
 
 
 @pytest.mark.parametrize("answer, wanted", [
@@ -401,3 +402,52 @@ def test_a_certificate_that_nobody_signed_is_refused_unless_told_otherwise():
         with pytest.raises(OSError, match="(?i)certificate verify failed"):
             plain_http.request(server.url)
         assert plain_http.request(server.url, insecure=True)[0] == 200
+
+
+LOGIN = base64.b64encode(b"me:secret-of-the-registry").decode()
+
+
+def basic(asked):
+    """Answer as a registry behind a plain login."""
+    if asked.headers.get("Authorization") != "Basic " + LOGIN:
+        return 401, b"", {"WWW-Authenticate": 'Basic realm="lab"'}
+    return 200, b"", {"Docker-Content-Digest": "sha256:1"}
+
+
+@pytest.mark.parametrize("key", ["{}", "https://{}", "http://{}/v1/", "{}/v2/"])
+def test_a_login_opens_the_registry_that_it_is_for(key):
+    with web_server(basic) as server:
+        name = "127.0.0.1:%d" % server.port
+        found = plain_http.manifest_exists(name + "/" + IMAGE, {}, logins={"other:1": {"auth": "eA=="}, key.format(name): {"auth": LOGIN}})
+        assert (found["exists"], found["digest"], found["error"]) == (True, "sha256:1", None)
+
+
+@pytest.mark.parametrize(("logins", "words"), [
+    ({}, "it wants a login"), (None, "it wants a login"), ({"other:1": {"auth": LOGIN}}, "it wants a login"), ({"SERVER": {"auth": "d3Jvbmc="}}, "it refuses the login"),
+    ({"SERVER": {}}, "it wants a login"),
+])
+def test_a_login_that_does_not_fit_is_said_without_it(logins, words):
+    with web_server(basic) as server:
+        name = "127.0.0.1:%d" % server.port
+        given = None if logins is None else {name if key == "SERVER" else key: value for key, value in logins.items()}
+        found = plain_http.manifest_exists(name + "/" + IMAGE, {}, logins=given)
+        assert found["exists"] is None and words in found["error"] and "vllm_registry_auth_file" in found["error"]
+        assert LOGIN not in str(found) and "d3Jvbmc" not in str(found)
+
+
+def test_a_login_is_shown_to_the_server_of_tokens_too():
+    def answer(asked):
+        if asked.path == "/token":
+            return (200, {"token": "open"}) if asked.headers.get("Authorization") == "Basic " + LOGIN else (401, {})
+        if asked.headers.get("Authorization") == "Bearer open":
+            return 200, b""
+        return 401, b"", {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:%d/token",service="registry"' % server.port}
+
+    with web_server(answer) as server:
+        name = "127.0.0.1:%d" % server.port
+        assert plain_http.manifest_exists(name + "/" + IMAGE, {}, logins={name: {"auth": LOGIN}})["exists"] is True
+
+
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io"])
+def test_the_login_of_docker_hub_has_a_name_of_its_own(key):
+    assert plain_http.login_for("registry-1.docker.io", {key: {"auth": LOGIN}}) == LOGIN

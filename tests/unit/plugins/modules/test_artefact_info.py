@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_artefacts, manifest, weights
 from ansible_collections.ascend.vllm.plugins.modules import artefact_info
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, quiet_proxies, unix_server, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, free_port, inspected, quiet_proxies, unix_server, web_server
 
 LAYERS = ["sha256:" + "a" * 64, "sha256:" + "b" * 64]
 
@@ -63,7 +63,7 @@ def test_an_image_that_is_there_is_not_looked_for_elsewhere(ask):
         image = {"Id": "sha256:1", "Architecture": "arm64", "RootFS": {"Layers": LAYERS}, "Size": 17, "Config": {"Env": ["SOC_VERSION=ascend910b1"]}}
         result = ask(FakeEngine(images={name: image}), images=[name])
         assert result["images"] == {name: {"present": True, "id": "sha256:1", "layers": LAYERS, "architecture": "arm64", "registry": None,
-                                           "env": ["SOC_VERSION=ascend910b1"], "size": 17}}
+                                           "env": ["SOC_VERSION=ascend910b1"], "size": 17, "source": None, "failed": []}}
         assert registry.asked == []
 
 
@@ -76,6 +76,20 @@ def test_an_image_that_is_not_there_is_looked_for_in_its_registry(ask, status, e
         assert (result["registry"]["bytes"], result["registry"]["architectures"]) == (None, None)
         assert result["registry"]["exists"] is exists and str(registry.port) in result["registry"]["url"]
         assert (result["registry"]["error"] is None) == (exists is not None)
+
+
+def test_sources_are_asked_in_their_order_until_one_has_it(ask):
+    with web_server(lambda asked: (404,)) as empty, web_server(lambda asked: (200, b"", {"Docker-Content-Digest": "sha256:2"})) as full:
+        sources = ["127.0.0.1:%d/a:1" % port for port in (free_port(), empty.port, full.port, 1)]
+        result = ask(FakeEngine(), images=["q/a:1"], image_sources={"q/a:1": sources})["images"]["q/a:1"]
+        assert (result["source"], result["registry"]["digest"]) == (sources[2], "sha256:2")
+        assert [(entry["source"], entry["exists"]) for entry in result["failed"]] == [(sources[0], None), (sources[1], False)]
+        assert "Connection refused" in result["failed"][0]["error"] and "has no such image" in result["failed"][1]["error"]
+
+
+def test_an_image_without_a_source_is_asked_of_nobody(ask):
+    result = ask(FakeEngine(), images=["q/a:1"], image_sources={"q/a:1": []})["images"]["q/a:1"]
+    assert (result["present"], result["registry"], result["source"], result["failed"]) == (False, None, None, [])
 
 
 def test_the_engines_proxy_is_used_for_registry_and_hub(ask, wanted, monkeypatch):

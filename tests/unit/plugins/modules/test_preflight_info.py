@@ -35,6 +35,7 @@ def asked(monkeypatch):
 
 def test_every_collector_gets_its_questions(run_module, asked):
     result = run_module(preflight_info, paths=["/a"], ports=[1], disk_paths=["/d"], sysctls=["vm.swappiness"], local_ip="192.0.2.1", images=["i"],
+                        image_sources={"i": ["j"]}, registry_logins={"r": {"auth": "x"}},
                         weights=[{"dir": "/w"}], containers=["c"], devices=[3, 4], timeout=7)
     questions, answers = asked
     assert {name: result[name] for name in COLLECTORS} == answers and result["changed"] is False
@@ -43,7 +44,7 @@ def test_every_collector_gets_its_questions(run_module, asked):
         "node": {"hardware": "a2", "timeout": 7.0, "paths": ["/a"], "ports": [1], "disk_paths": ["/d"], "sysctls": ["vm.swappiness"],
                  "local_ip": "192.0.2.1"},
         "hccn": {"devices": [3, 4], "timeout": 7.0},
-        "artefacts": {"images": ["i"], "weights": [{"dir": "/w"}], "containers": ["c"]},
+        "artefacts": {"images": ["i"], "image_sources": {"i": ["j"]}, "registry_logins": {"r": {"auth": "x"}}, "weights": [{"dir": "/w"}], "containers": ["c"]},
     }
 
 

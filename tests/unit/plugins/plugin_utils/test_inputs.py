@@ -110,6 +110,8 @@ def test_converted(name, raw, wanted):
         ("vllm_image_registries", {"a": 1}, "a list"),
         ("vllm_image_os", "debian", "one of ubuntu, openeuler"),
         ("vllm_shm_size", "big", "a size with its unit, such as 1g or 512m"),
+        ("vllm_image_archive", "/no/such.tar", "a file on the controller"),
+        ("vllm_registry_auth_file", "/etc", "a file on the controller"),
         ("vllm_weights_dir", "weights", "an absolute path on the nodes, without ':' and '..'"),
         ("vllm_weights_dir", "/a/../b", "an absolute path on the nodes, without ':' and '..'"),
         ("vllm_weights_dir", "/", "an absolute path on the nodes, without ':' and '..'"),

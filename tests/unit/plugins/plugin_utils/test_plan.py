@@ -335,3 +335,14 @@ def test_a_hub_has_its_own_address_and_branch(hosts, planned, source, endpoint, 
 ])
 def test_weights_are_wanted_as_the_options_use_them(hosts, planned, args, wanted):
     assert planned(hosts(2, vllm_extra_args=args))["plan"]["groups"]["vllm"]["weights"]["requirements"] == wanted
+
+
+def test_an_image_has_a_source_for_each_registry_and_none_beside_an_archive(hosts, planned, tmp_path):
+    group = planned(hosts(2, vllm_image_registries=["a.example", "b.example/quay.io", "a.example"]))["plan"]["groups"]["vllm"]
+    assert group["image_sources"] == ["a.example/ascend/vllm-ascend:v0.13.0", "b.example/quay.io/ascend/vllm-ascend:v0.13.0"]
+    assert group["image"] == group["image_sources"][0]
+    assert planned(hosts(2, vllm_image="r.example/x:1"))["plan"]["groups"]["vllm"]["image_sources"] == ["r.example/x:1"]
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(b"")
+    group = planned(hosts(2, vllm_image_archive=str(archive)))["plan"]["groups"]["vllm"]
+    assert (group["image_sources"], group["image_archive"]) == ([], str(archive))
