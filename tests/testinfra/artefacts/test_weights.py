@@ -128,7 +128,7 @@ def test_every_file_is_fetched_once_proved_and_never_again(weights, fetch, hub):
 def test_check_mode_fetches_nothing(weights, fetch, hub):
     run = fetch("--check")
     assert run.rc == 0, run.out[-3000:]
-    assert "would be fetched" in run.text and hub.sent() == {} and not weights.exists()
+    assert "would be downloaded to" in run.text and hub.sent() == {} and not weights.exists()
 
 
 @pytest.mark.parametrize("damage", [
