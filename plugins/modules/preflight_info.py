@@ -163,7 +163,8 @@ def main():
         module.fail_json(msg="timeout must be more than 0 seconds, not %g." % timeout)
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as aside:
         # It waits for others most of the time: registry, hub, engine.
-        artefacts = aside.submit(ask, ask_artefacts, **dict((key, params[key]) for key in ("images", "image_sources", "registry_logins", "weights", "containers")))
+        wanted = ("images", "image_sources", "registry_logins", "weights", "containers")
+        artefacts = aside.submit(ask, ask_artefacts, **dict((key, params[key]) for key in wanted))
         # npu-smi waits longer for its driver than hccn_tool does.
         npu = ask(ask_npu, timeout=2 * timeout)
         known = npu.get("hardware") if npu.get("npus") and npu.get("hardware") != "unknown" else None

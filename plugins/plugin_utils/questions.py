@@ -25,7 +25,10 @@ def ports_of(unit: dict, groups: dict) -> dict:
 
 
 def driver_questions(plan: dict) -> dict:
-    """Return host -> what it has to be asked: ``{paths, ports, images, image_sources, registry_auth_file, weights, containers, sysctls, disk_paths, local_ip, devices}``."""
+    """Return host -> what it has to be asked.
+
+    ``{paths, ports, images, image_sources, registry_auth_file, weights, containers, sysctls, disk_paths, local_ip, devices}``.
+    """
     settings = data_folders.load_all(plan["run"].get("data_dirs") or [])[0]["checks"]["kernel_settings"]["limits"]
     return {host: _questions(host_plan, plan["groups"], sorted(settings)) for host, host_plan in plan["hosts"].items()}
 

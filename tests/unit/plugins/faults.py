@@ -108,7 +108,8 @@ FAULTS = {
     ("image_variant", "not_told"): ("example.org/vllm:mine", lambda c: rename(c, "example.org/vllm:mine")),
     ("image_exists", "absent"): (IMAGE, lambda c: image(c, exists=False)),
     ("image_exists", "next_source"): (IMAGE, lambda c: c.artefacts()["images"].update({IMAGE: {
-        "present": False, "registry": {"exists": True, "bytes": 1}, "source": "m/" + IMAGE, "failed": [{"source": IMAGE, "exists": None, "error": "refused"}]}})),
+        "present": False, "registry": {"exists": True, "bytes": 1}, "source": "m/" + IMAGE,
+        "failed": [{"source": IMAGE, "exists": None, "error": "refused"}]}})),
     ("image_exists", "not_reached"): (IMAGE, lambda c: image(c, error="timed out")),
     ("model_exists", "incomplete"): (DIR, weights, 0),
     ("model_exists", "not_reached"): (DIR, lambda c: weights(c, hub={"exists": False, "error": "HTTP 404", "bytes": None}), 0),

@@ -423,7 +423,8 @@ def test_a_login_opens_the_registry_that_it_is_for(key):
 
 
 @pytest.mark.parametrize(("logins", "words"), [
-    ({}, "it wants a login"), (None, "it wants a login"), ({"other:1": {"auth": LOGIN}}, "it wants a login"), ({"SERVER": {"auth": "d3Jvbmc="}}, "it refuses the login"),
+    ({}, "it wants a login"), (None, "it wants a login"), ({"other:1": {"auth": LOGIN}}, "it wants a login"),
+    ({"SERVER": {"auth": "d3Jvbmc="}}, "it refuses the login"),
     ({"SERVER": {}}, "it wants a login"),
 ])
 def test_a_login_that_does_not_fit_is_said_without_it(logins, words):
