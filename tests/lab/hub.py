@@ -184,6 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         self._file = None
         self._sent = 0
         self._status = 0
+        began = time.time()
         try:
             self._route()
         except NotFoundError as error:
@@ -194,6 +195,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.record(
                 {
                     "time": round(time.time(), 3),
+                    "began": began,
                     "client": self.client_address[0],
                     "method": self.command,
                     "path": self.path,

@@ -29,7 +29,7 @@ class Hub:
     """The lab's model hub."""
 
     def __init__(self):
-        self._seen = 0
+        self._since = 0.0
 
     def post(self, page, /, **value):
         """Set or clear faults."""
@@ -42,15 +42,15 @@ class Hub:
         self.post("/_lab/fault", kind=kind, path=path, **more)
 
     def mark(self):
-        """Count from here."""
-        self._seen = len(ACCESS_LOG.read_text().splitlines())
+        """Count requests that begin from here on: one that stalled is in the log only when it ends."""
+        self._since = time.time()
 
     def sent(self):
         """Return path -> bytes sent since the mark."""
         counted = {}
-        for line in ACCESS_LOG.read_text().splitlines()[self._seen:]:
+        for line in ACCESS_LOG.read_text().splitlines():
             entry = json.loads(line)
-            if entry["file"] and entry["method"] == "GET":
+            if entry["file"] and entry["method"] == "GET" and entry["began"] >= self._since:
                 counted[entry["file"]] = counted.get(entry["file"], 0) + entry["bytes"]
         return counted
 
