@@ -58,6 +58,23 @@ def weights_findings(hosts, hostvars, group, fact="weights_sync_found") -> list:
     return found
 
 
+def copy_nodes(hosts, hostvars, addresses, form="nodes"):
+    """Return how the nodes that give their weights away are reached, by what each said in the fact ``weights_sync_asked``.
+
+    As ``nodes``: {host: {name, address, port, user, until, rrsync}}, ``until`` being the end of the key by the node's own clock. As
+    ``known_hosts``: the text of an OpenSSH known_hosts file, with every host key of every node.
+    """
+    nodes, lines = {}, []
+    for host in hosts:
+        said = [line.partition("=")[::2] for line in hostvars[host]["weights_sync_asked"]["stdout_lines"]]
+        address, port = addresses[host], int(hostvars[host].get("ansible_port") or 22)
+        words = {key: value for key, value in said if key in ("user", "until", "rrsync")}
+        nodes[host] = {"name": host, "address": address, "port": port, **words}
+        name = address if port == 22 else f"[{address}]:{port}"
+        lines += [f"{name} {value}" for key, value in said if key == "key"]
+    return "".join(f"{line}\n" for line in lines) if form == "known_hosts" else nodes
+
+
 def unit_env(unit: dict) -> dict:
     """Return a unit's whole container environment: the plan's, and the group's addresses kept from any proxy beside those the site keeps."""
     stated = [part.strip() for key in ("no_proxy", "NO_PROXY") for part in str(unit["env"].get(key) or "").split(",") if part.strip()]

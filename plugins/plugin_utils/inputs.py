@@ -52,6 +52,8 @@ RULES = {
     "vllm_weights_source": {"scope": "group", "entry": True},
     "vllm_weights_dir": {"scope": "group", "entry": True, "form": "node_path"},
     "vllm_weights_token_file": {"scope": "group", "entry": True, "form": "controller_path"},
+    "vllm_weights_target": {"scope": "group", "entry": True},
+    "vllm_weights_bandwidth_limit": {"scope": "group", "entry": True, "form": "size"},
     "vllm_data_dirs": {"scope": "run"},
     "vllm_report_dir": {"scope": "run", "form": "controller_path"},
     "vllm_api_key_file": {"scope": "group", "entry": True, "form": "controller_path"},

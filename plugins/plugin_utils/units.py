@@ -92,6 +92,8 @@ def _weights(group) -> dict:
         **weights,
         "dir": group.settings["vllm_weights_dir"] or f"/mnt/weights/{last}",
         "token_file": group.settings["vllm_weights_token_file"],
+        "target": group.settings["vllm_weights_target"],
+        "bandwidth_limit": group.settings["vllm_weights_bandwidth_limit"],
         "requirements": _requirements(group.flags),
     }
 

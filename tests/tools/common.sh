@@ -13,6 +13,16 @@ case ":$PATH:" in *":$top/.venv/bin:"*) ;; *) export PATH="$top/.venv/bin:$PATH"
 export ANSIBLE_HOME="${ANSIBLE_HOME:-$top/.cache/ansible}" NO_COLOR=1
 nothing_run=77
 
+# The tests of the copies between nodes run a real sshd and rsync; only root can install them where they are missing.
+need_ssh() {
+  if [ -x /usr/sbin/sshd ] && command -v rsync rrsync ssh ssh-keygen >/dev/null; then return; fi
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    "$tools/apt-install" openssh-server openssh-client rsync >/dev/null && return
+  fi
+  echo "install rsync (3.2.4 or newer, with rrsync), openssh-server and openssh-client: unit tests need them" >&2
+  return 1
+}
+
 # Make $scratch, removed at the end whatever happens.
 make_scratch() {
   scratch=$(mktemp -d "${TMPDIR:-/tmp}/ascend-vllm.XXXXXX")

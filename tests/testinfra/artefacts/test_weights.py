@@ -239,3 +239,62 @@ def test_a_group_is_not_started_on_weights_that_are_not_proved(whole, playbook, 
     run = playbook(str(PROJECT / "tests" / "testinfra" / "artefacts" / "launch.yml"), "-e", "preflight_mesh=off")
     assert run.rc != 0 and "weights_complete" in run.text and "no marker" in run.text and "run site.yml" in run.text
     assert head.check_output("docker ps -aq --filter label=ascend.vllm.group=vllm") == ""
+
+
+COPY = "/srv/ascend-vllm-test/DeepSeek-R1-W8A8"
+
+
+@pytest.fixture
+def copies(nodes):
+    """Each node's own directory as a function of the node's name, empty before the test."""
+    for name in ("a2-node0", "a2-node1"):
+        nodes[name].check_output(f"rm -rf {COPY}")
+
+    def sums(name):
+        return nodes[name].check_output(f"cd {COPY} && sha256sum *")
+
+    yield sums
+    for name in ("a2-node0", "a2-node1"):
+        nodes[name].check_output(f"rm -rf {COPY}")
+
+
+def no_trust(nodes):
+    """Return whether nothing of the keys is left on the nodes."""
+    left = [node.run("grep -rl rrsync /root/.ssh /home/*/.ssh; ls -d /run/ascend-vllm/copy-*").stdout for node in nodes.values()]
+    return left == [""] * len(left)
+
+
+LOCAL = ("-e", "vllm_weights_target=local", "-e", f"vllm_weights_dir={COPY}")
+
+
+def test_a_copy_on_every_node_is_downloaded_once_and_no_key_stays(copies, fetch, hub, nodes):
+    run = fetch(*LOCAL)
+    assert run.rc == 0, run.out[-3000:]
+    sizes = {name: int(nodes["a2-node0"].check_output(f"stat -c %s {COPY}/{name}")) for name in SHARDS}
+    assert {name: hub.sent()[name] for name in SHARDS} == sizes
+    assert copies("a2-node0") == copies("a2-node1") and no_trust(nodes)
+    again = fetch(*LOCAL)
+    assert again.rc == 0 and all(again.recap(name)["changed"] == 0 for name in nodes) and no_trust(nodes), again.out[-3000:]
+
+
+def test_a_silent_bit_in_a_copy_is_found_and_mended_from_the_other_node(copies, fetch, hub, nodes):
+    assert fetch(*LOCAL).rc == 0
+    node, shard = nodes["a2-node1"], f"{COPY}/{SHARDS[0]}"
+    node.check_output(f"cp -p {shard} /srv/keep && printf x | dd of={shard} bs=1 seek=2000 conv=notrunc && touch -r /srv/keep {shard} && rm /srv/keep")
+    hub.mark()
+    assert copies("a2-node0") != copies("a2-node1")
+    run = fetch(*LOCAL, "-e", "weights_sync_verify=full")
+    assert run.rc == 0, run.out[-3000:]
+    assert copies("a2-node0") == copies("a2-node1") and no_trust(nodes) and not set(hub.sent()) & set(SHARDS)
+
+
+def test_a_node_that_cannot_be_written_to_is_named_and_the_key_goes(copies, fetch, nodes):
+    node = nodes["a2-node1"]
+    node.check_output(f"mkdir -p {COPY} && mount -t tmpfs -o size=64k none {COPY}")
+    try:
+        run = fetch(*LOCAL)
+        assert run.rc != 0 and "a2-node1" in run.text and "are free, wanted" in run.text and no_trust(nodes)
+        assert not node.file(f"{COPY}/{MARKER}").exists
+    finally:
+        node.check_output(f"umount {COPY}")
+    assert fetch(*LOCAL).rc == 0 and copies("a2-node0") == copies("a2-node1")

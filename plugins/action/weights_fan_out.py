@@ -1,0 +1,61 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fetch verified weights from other nodes, showing progress; see the module of the same name for its documentation."""
+
+from __future__ import annotations
+
+import time
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.ascend.vllm.plugins.plugin_utils import progress
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Run weights_pull in slices until every file is here and proved."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        """Fetch; fails for files that nobody gives and for files that are not as wanted."""
+        super().run(tmp, task_vars)
+        dummy, args = self.validate_argument_spec(
+            argument_spec={
+                "weights": {"type": "dict", "required": True},
+                "fingerprint": {"type": "str", "required": True},
+                "upstreams": {"type": "list", "elements": "dict", "required": True},
+                "key_file": {"type": "path", "required": True, "no_log": False},
+                "known_hosts_file": {"type": "path", "required": True},
+                "streams": {"type": "int", "default": 4},
+                "bandwidth_limit": {"type": "int", "default": 0},
+                "slice_s": {"type": "float", "default": 20.0},
+            }
+        )
+        options = {key: value for key, value in args.items() if key != "slice_s"}
+        options["budget_s"] = args["slice_s"]
+        start, fetched, changed, told = time.monotonic(), 0, False, set()
+        host = task_vars["inventory_hostname"]
+        while True:
+            answer = self._execute_module(module_name="ascend.vllm.weights_pull", module_args=options, task_vars=task_vars)
+            for name, reason in (answer.get("gave_up") or {}).items():
+                if name not in told:
+                    told.add(name)
+                    display.warning(f"{host}: {name} is not asked for weights any more: {reason}")
+            if answer.get("failed") or "done" not in answer:
+                return dict(answer, failed=True)
+            fetched, changed = fetched + answer["fetched_bytes"], changed or answer["changed"]
+            if answer["done"]:
+                break
+            options.update(gave_up=answer["gave_up"], watch=answer["watch"])
+            elapsed, total = time.monotonic() - start, answer["total_bytes"]
+            here = total - answer["left_bytes"]
+            display.display(f"  {progress.line(host, answer['phase'], elapsed, here, total, here - fetched)}")
+        result = dict(answer, changed=changed, fetched_bytes=fetched, seconds=round(time.monotonic() - start, 1))
+        if answer["differences"]:
+            lines = "; ".join(answer["differences"][:20])
+            result.update(failed=True, msg=f"{host}: {args['weights']['dir']} is not whole and was not marked complete: {lines}. Remedy: run site.yml again.")
+        return result

@@ -1,0 +1,89 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask rsync over SSH for files of another node: how it is called, what it lists and how it ends.
+
+The other side allows one key one thing: C(rrsync -ro DIRECTORY), so every path here is relative to that directory.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+
+#: Seconds until a node that is gone is taken for gone: to connect, and without a byte.
+CONNECT_S, SILENT_S = 10, 60
+#: Ciphers that the processors of the nodes have instructions for; AES-GCM needs no MAC of its own.
+CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr,chacha20-poly1305@openssh.com"
+#: rsync(1), EXIT VALUES: some files could not be transferred (23), or vanished (24). The others of the call are there.
+PARTLY = (23, 24)
+_LISTED = re.compile(r"^-\S{9}\s+(\d+) \d{4}/\d\d/\d\d \d\d:\d\d:\d\d (.+)$")
+_LOCAL = re.compile(r"(write failed|mkstemp|open|mkdir|rename|ftruncate)\S* .*(No space left on device|Read-only file system|Disk quota exceeded)"
+                    r"|No space left on device|Disk quota exceeded|Read-only file system")
+
+
+class LocalError(Exception):
+    """The files cannot be written on this node, whoever sends them."""
+
+
+class Upstream:
+    """A node that has the files, or is about to. C(node): {name, address, port, user}."""
+
+    def __init__(self, node, key_file, known_hosts_file, rsync="rsync"):
+        self.name = node["name"]
+        self._rsync = rsync
+        self._remote = "%s@%s:./" % (node["user"], node["address"])
+        self._shell = " ".join(shlex.quote(part) for part in [
+            "ssh", "-F", "none", "-i", key_file, "-p", str(node["port"]), "-o", "UserKnownHostsFile=" + known_hosts_file, "-o", "StrictHostKeyChecking=yes",
+            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=%d" % CONNECT_S, "-o", "Compression=no", "-o", "Ciphers=" + CIPHERS,
+            "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"])
+
+    def command(self, options, destination=None):
+        """Return the argv of a call."""
+        return [self._rsync, "-8", "--no-motd", "--timeout=%d" % SILENT_S, "-e", self._shell] + options + [self._remote] + ([destination] if destination else [])
+
+    def sizes(self):
+        """Return C((path -> size in bytes of every regular file, problem or None))."""
+        done = subprocess.run(self.command(["--list-only", "-r", "--no-h"]), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              errors="surrogateescape", check=False)
+        if done.returncode not in (0,) + PARTLY:
+            return {}, ended(done.returncode, done.stderr)
+        matches = [_LISTED.match(line) for line in done.stdout.splitlines()]
+        return {match.group(2): int(match.group(1)) for match in matches if match}, None
+
+    def start(self, paths, destination, limit=0):
+        """Begin to fetch files below a directory; return the process. What is there of a file is kept and gone on with.
+
+        C(limit): bytes per second, 0 for none. Call finish with the process.
+        """
+        options = ["--append", "--files-from=-", "--from0"] + (["--bwlimit=%dK" % max(1, limit // 1024)] if limit else [])
+        process = subprocess.Popen(self.command(options, destination), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            process.stdin.write(b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths))
+            process.stdin.close()
+        except OSError:
+            # It ended before it read the list; its exit status says why.
+            pass
+        return process
+
+    def fetch(self, paths, destination):
+        """Fetch a few small files; return the problem or None. Raises LocalError."""
+        return finish(self.start(paths, destination))
+
+
+def finish(process):
+    """Wait for a process of start; return the problem or None. Files that did not come are no problem: look for them. Raises LocalError."""
+    stderr = process.stderr.read().decode("utf-8", "replace")
+    process.stderr.close()
+    code = process.wait()
+    local = _LOCAL.search(stderr)
+    if local and code:
+        raise LocalError(" ".join(stderr.split())[:300])
+    return None if code in (0,) + PARTLY else ended(code, stderr)
+
+
+def ended(code, stderr):
+    """Return why rsync ended, with its own first words."""
+    said = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("rsync error:")]
+    return "rsync ended with %s%s" % (code, ": " + "; ".join(said)[:300] if said else "")

@@ -1,0 +1,195 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""weights_pull between real sshd processes on loopback, each with a directory of its own: a node of the chain."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.module_utils import manifest, relay
+from ansible_collections.ascend.vllm.plugins.modules import weights_dir, weights_pull
+from ansible_collections.ascend.vllm.tests.unit.plugins.model_dir import SHARDS, fill, flip
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port
+
+SOURCE = {"kind": "local", "id": "/srv/model", "requirements": {"quantization": "ascend", "mtp": True}}
+
+
+class Chain:
+    """Nodes on loopback: ``dir(n)`` and ``node(n)`` of each; node 0 is the head."""
+
+    def __init__(self, place: Path):
+        self.place = place
+        self.ports, self.daemons = [], []
+        self.key, self.known = place / "key", place / "known_hosts"
+        for name in ("key", "hostkey"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)], check=True)
+
+    def add(self) -> int:
+        """Start the sshd of one more node; return its number."""
+        number, port = len(self.ports), free_port()
+        here = self.place / f"n{number}"
+        (here / "w").mkdir(parents=True)
+        public = (self.place / "key.pub").read_text(encoding="ascii")
+        (here / "authorized_keys").write_text(f'restrict,command="/usr/bin/rrsync -ro {here}/w" {public}', encoding="ascii")
+        (here / "authorized_keys").chmod(0o600)
+        (here / "sshd_config").write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {self.place}/hostkey\nAuthorizedKeysFile {here}/authorized_keys\nPidFile none\n"
+            "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100\n", encoding="ascii")
+        Path("/run/sshd").mkdir(exist_ok=True)
+        daemon = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(here / "sshd_config")], stderr=subprocess.DEVNULL)
+        self.daemons.append(daemon)
+        self.ports.append(port)
+        host_key = (self.place / "hostkey.pub").read_text(encoding="ascii").split()
+        with self.known.open("a", encoding="ascii") as stream:
+            stream.write(f"[127.0.0.1]:{port} {host_key[0]} {host_key[1]}\n")
+        deadline = time.monotonic() + 10
+        while subprocess.run(["ssh-keyscan", "-p", str(port), "127.0.0.1"], capture_output=True, check=False).stdout == b"":
+            assert time.monotonic() < deadline and daemon.poll() is None, "sshd does not answer"
+        return number
+
+    def dir(self, number: int) -> str:
+        """Return the directory of a node."""
+        return str(self.place / f"n{number}" / "w")
+
+    def stop(self, number: int):
+        """A node dies."""
+        self.daemons[number].kill()
+        self.daemons[number].wait()
+
+    def options(self, number: int, fingerprint: str, **more) -> dict:
+        """Return the module's options for a node."""
+        before = [{"name": f"n{n}", "address": "127.0.0.1", "port": self.ports[n], "user": getpass.getuser()} for n in reversed(range(number))]
+        return {"weights": dict(SOURCE, dir=self.dir(number)), "fingerprint": fingerprint, "upstreams": before, "key_file": str(self.key),
+                "known_hosts_file": str(self.known), "budget_s": 20, **more}
+
+
+@pytest.fixture
+def chain(tmp_path, run_module):
+    """Three nodes; the head has the model, verified."""
+    nodes = Chain(tmp_path)
+    try:
+        for dummy in range(3):
+            nodes.add()
+        shutil.rmtree(nodes.dir(0))
+        fill(Path(nodes.dir(0)))
+        head = run_module(weights_dir, weights=dict(SOURCE, dir=nodes.dir(0)), state="verified")
+        assert head["verified"], head
+        nodes.fingerprint = head["fingerprint"]
+        yield nodes
+    finally:
+        for daemon in nodes.daemons:
+            daemon.kill()
+            daemon.wait()
+
+
+def complete(root: str) -> bool:
+    """Return whether the directory is marked, and every file has the content of the mark."""
+    return manifest.state(root, SOURCE)["verified"]
+
+
+def test_a_chain_of_three_has_the_same_files_and_asks_the_nearest(chain, run_module):
+    first = run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    chain.stop(0)
+    second = run_module(weights_pull, **dict(chain.options(2, chain.fingerprint), gave_up={"n0": "it is down"}))
+    assert (first["failed"], first["done"], first["changed"], first["differences"]) == (False, True, True, [])
+    # The head is dead: the list of files and all files come from node 1.
+    assert (second["failed"], second["done"], second["fetched_bytes"]) == (False, True, first["fetched_bytes"])
+    assert all(complete(chain.dir(number)) for number in range(3))
+    assert not os.path.exists(os.path.join(chain.dir(2), relay.INCOMING))
+    again = run_module(weights_pull, **chain.options(2, chain.fingerprint))
+    assert (again["changed"], again["done"], again["fetched_bytes"]) == (False, True, 0)
+
+
+def test_a_wrong_byte_on_the_node_before_is_found_and_the_head_is_asked(chain, run_module):
+    run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    flip(chain.dir(1), SHARDS[0])
+    found = run_module(weights_pull, **chain.options(2, chain.fingerprint))
+    assert found["done"] and complete(chain.dir(2)) and SHARDS[0] in found["gave_up"]["n1"]
+
+
+def test_a_node_that_is_dead_is_left_for_the_one_before_it(chain, run_module):
+    chain.stop(1)
+    found = run_module(weights_pull, **chain.options(2, chain.fingerprint))
+    assert found["done"] and complete(chain.dir(2)) and "refused" in found["gave_up"]["n1"]
+
+
+def test_without_anybody_to_ask_each_is_named_and_nothing_is_marked(chain, run_module):
+    run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    chain.stop(0)
+    chain.stop(1)
+    found = run_module(weights_pull, **chain.options(2, chain.fingerprint))
+    assert found["failed"] and "n0: rsync ended with 255" in found["msg"] and "n1: " in found["msg"] and "Remedy" in found["msg"]
+    assert not complete(chain.dir(2))
+
+
+def test_what_is_here_is_hashed_and_only_the_rest_is_fetched(chain, run_module):
+    run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    os.remove(os.path.join(chain.dir(1), manifest.MARKER))
+    shard = os.path.join(chain.dir(1), SHARDS[0])
+    wanted = os.path.getsize(shard)
+    flip(chain.dir(1), SHARDS[0])
+    found = run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    assert found["done"] and found["fetched_bytes"] == wanted and complete(chain.dir(1))
+    assert os.path.isfile(os.path.join(chain.dir(1), manifest.BAD, SHARDS[0]))
+
+
+def test_a_half_file_goes_on_where_it_was(chain, run_module):
+    size = os.path.getsize(os.path.join(chain.dir(0), SHARDS[0]))
+    half = os.path.join(chain.dir(1), relay.INCOMING, SHARDS[0])
+    os.makedirs(os.path.dirname(half))
+    with open(os.path.join(chain.dir(0), SHARDS[0]), "rb") as source, open(half, "wb") as target:
+        target.write(source.read(size // 2))
+    inode = os.stat(half).st_ino
+    found = run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    # rsync without --append would have made a new file.
+    assert found["done"] and os.stat(os.path.join(chain.dir(1), SHARDS[0])).st_ino == inode and complete(chain.dir(1))
+
+
+def test_a_node_that_has_nothing_yet_is_waited_for_and_then_left(chain, run_module):
+    waiting = run_module(weights_pull, **chain.options(2, chain.fingerprint, budget_s=2))
+    assert (waiting["failed"], waiting["done"], waiting["gave_up"]) == (False, False, {}) and waiting["watch"]["seen"][0] == "n1"
+    assert not complete(chain.dir(2))
+    moved_on = run_module(weights_pull, **chain.options(2, chain.fingerprint, watch=waiting["watch"], stall_s=0.5))
+    assert moved_on["done"] and "nothing new" in moved_on["gave_up"]["n1"] and complete(chain.dir(2))
+
+
+def test_another_list_than_the_heads_is_not_accepted(chain, run_module):
+    found = run_module(weights_pull, **chain.options(1, "0" * 64))
+    assert found["failed"] and "n0: another list of files" in found["msg"] and os.listdir(chain.dir(1)) != SHARDS
+
+
+def test_a_host_whose_key_is_another_one_is_not_talked_to(chain, run_module):
+    chain.known.write_text("", encoding="ascii")
+    found = run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    assert found["failed"] and "Host key verification failed" in found["msg"] and not complete(chain.dir(1))
+
+
+def test_the_key_opens_no_shell_and_no_other_directory(chain):
+    ssh = ["ssh", "-F", "none", "-i", str(chain.key), "-p", str(chain.ports[0]), "-o", f"UserKnownHostsFile={chain.known}", "-o", "BatchMode=yes",
+           "-o", "IdentitiesOnly=yes", "127.0.0.1"]
+    shell = subprocess.run([*ssh, "id"], capture_output=True, text=True, check=False)
+    assert shell.returncode != 0 and "uid=" not in shell.stdout
+    written = subprocess.run(["rsync", "-e", " ".join(ssh[:-1]), str(chain.key), "127.0.0.1:./"], capture_output=True, text=True, check=False)
+    assert written.returncode != 0 and not os.path.exists(os.path.join(chain.dir(0), "key"))
+
+
+def test_a_second_run_waits_for_the_first(chain, run_module):
+    os.makedirs(chain.dir(1), exist_ok=True)
+    with relay.locked(chain.dir(1), 0) as alone:
+        assert alone
+        found = run_module(weights_pull, **chain.options(1, chain.fingerprint, budget_s=1))
+    assert (found["done"], found["phase"]) == (False, "waiting for another run")
+
+
+def test_batches_are_of_a_size_and_large_files_are_alone():
+    sizes = [relay.BATCH * 3, 1, 2, relay.BATCH - 3, 1]
+    assert [[entry["size"] for entry in batch] for batch in relay.in_batches([{"size": size} for size in sizes])] == [
+        [relay.BATCH * 3], [1, 2, relay.BATCH - 3], [1]]
