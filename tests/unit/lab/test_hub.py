@@ -176,9 +176,13 @@ def test_keeps_a_connection_for_several_requests(served):
 
 def test_the_access_log_counts_the_bytes_of_each_file(served):
     address, log = served
+    # A line is written after its answer was sent: each is waited for, or the next may overtake it.
     ask(address, f"{PREFIX}/repo?FilePath=weights.safetensors")
+    entries(log, 1)
     ask(address, f"{PREFIX}/repo?FilePath=weights.safetensors", headers={"Range": "bytes=0-9"})
+    entries(log, 2)
     ask(address, f"{PREFIX}/repo?FilePath=weights.safetensors", method="HEAD")
+    entries(log, 3)
     ask(address, f"{PREFIX}/repo?FilePath=absent")
     lines = entries(log, 4)
     assert [(line["file"], line["status"], line["bytes"], line["range"]) for line in lines[:3]] == [
