@@ -41,7 +41,8 @@ class Upstream:
 
     def command(self, options, destination=None):
         """Return the argv of a call."""
-        return [self._rsync, "-8", "--no-motd", "--timeout=%d" % SILENT_S, "-e", self._shell] + options + [self._remote] + ([destination] if destination else [])
+        argv = [self._rsync, "-8", "--no-motd", "--timeout=%d" % SILENT_S, "-e", self._shell] + options + [self._remote]
+        return argv + [destination] if destination else argv
 
     def sizes(self):
         """Return C((path -> size in bytes of every regular file, problem or None))."""
