@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
         )
         options = {key: value for key, value in args.items() if key != "slice_s"}
         options["budget_s"] = args["slice_s"]
-        start, fetched, changed, told = time.monotonic(), 0, False, set()
+        start, fetched, changed, told, at_start = time.monotonic(), 0, False, set(), None
         host = task_vars["inventory_hostname"]
         while True:
             answer = self._execute_module(module_name="ascend.vllm.weights_pull", module_args=options, task_vars=task_vars)
@@ -53,7 +53,9 @@ class ActionModule(ActionBase):
             options.update(gave_up=answer["gave_up"], watch=answer["watch"])
             elapsed, total = time.monotonic() - start, answer["total_bytes"]
             here = total - answer["left_bytes"]
-            display.display(f"  {progress.line(host, answer['phase'], elapsed, here, total, here - fetched)}")
+            # For the rate: what was here before.
+            at_start = here - fetched if at_start is None else at_start
+            display.display(f"  {progress.line(host, answer['phase'], elapsed, here, total, at_start)}")
         result = dict(answer, changed=changed, fetched_bytes=fetched, seconds=round(time.monotonic() - start, 1))
         if answer["differences"]:
             lines = "; ".join(answer["differences"][:20])

@@ -110,10 +110,14 @@ class Relay:
 
     # the transfer
 
+    def left_bytes(self, left):
+        """Return how many bytes of these entries have not come yet, those of half files taken off."""
+        here = [os.path.join(self._incoming, entry["path"]) for entry in left]
+        return sum(entry["size"] for entry in left) - sum(os.path.getsize(path) for path in here if os.path.isfile(path))
+
     def check_room(self, left):
         """Raise RelayError when the disk has no room for what is left, before anything more is fetched."""
-        here = [os.path.join(self._incoming, entry["path"]) for entry in left]
-        need = sum(entry["size"] for entry in left) - sum(os.path.getsize(path) for path in here if os.path.isfile(path))
+        need = self.left_bytes(left)
         free = shutil.disk_usage(self.root).free
         if free < need:
             raise RelayError("%d bytes are free, wanted %d for the files that are missing. Remedy: make room and run again; what is whole is kept."
@@ -266,14 +270,14 @@ def step(relay, streams=4, limit=0, budget_s=20.0, watch=None, stall_s=60.0, dry
         # What lies here is hashed rather than fetched; what is wrong is moved out of the way.
         found = weights.verify(root, wanted, budget_s=budget_s, discard=True, expected_file=listed)
         left = relay.missing(entries)
-        result.update(left_bytes=sum(entry["size"] for entry in left), phase="verified")
+        result.update(left_bytes=relay.left_bytes(left), phase="verified")
         if not found["done"]:
             return dict(result, done=False)
         if left:
             relay.check_room(left)
             watch = relay.pull(left, streams, limit, deadline, watch, stall_s)
             left = relay.missing(entries)
-            result.update(watch=watch, left_bytes=sum(entry["size"] for entry in left), fetched_bytes=relay.fetched_bytes, phase="copied")
+            result.update(watch=watch, left_bytes=relay.left_bytes(left), fetched_bytes=relay.fetched_bytes, phase="copied")
             if left:
                 return dict(result, done=False)
             found = weights.verify(root, wanted, expected_file=listed)

@@ -9,6 +9,7 @@ import getpass
 import os
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from ansible_collections.ascend.vllm.tests.unit.plugins.model_dir import SHARDS,
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port
 
 SOURCE = {"kind": "local", "id": "/srv/model", "requirements": {"quantization": "ascend", "mtp": True}}
+
+#: Bytes of a file that takes long enough for something to happen meanwhile when the rate is limited.
+LARGE = 6 << 20
 
 
 class Chain:
@@ -80,6 +84,7 @@ def chain(tmp_path, run_module):
             nodes.add()
         shutil.rmtree(nodes.dir(0))
         fill(Path(nodes.dir(0)))
+        (Path(nodes.dir(0)) / "notes.bin").write_bytes(os.urandom(LARGE))
         head = run_module(weights_dir, weights=dict(SOURCE, dir=nodes.dir(0)), state="verified")
         assert head["verified"], head
         nodes.fingerprint = head["fingerprint"]
@@ -187,6 +192,43 @@ def test_a_second_run_waits_for_the_first(chain, run_module):
         assert alone
         found = run_module(weights_pull, **chain.options(1, chain.fingerprint, budget_s=1))
     assert (found["done"], found["phase"]) == (False, "waiting for another run")
+
+
+def test_of_four_nodes_one_dies_in_the_middle_and_the_others_finish(chain, run_module):
+    chain.add()
+    dead, results = threading.Event(), {}
+
+    def node(number):
+        """Pull in slices as weights_fan_out does, until all is there or this node is dead."""
+        given = chain.options(number, chain.fingerprint)
+        gave_up, watch = {}, None
+        while not (number == 1 and dead.is_set()):
+            work = relay.Relay(given["weights"], given["upstreams"], chain.fingerprint, given["key_file"], given["known_hosts_file"], gave_up)
+            results[number] = relay.step(work, limit=4 << 20, budget_s=3.0, watch=watch)
+            if results[number]["done"]:
+                return
+            gave_up, watch = results[number]["gave_up"], results[number]["watch"]
+
+    threads = [threading.Thread(target=node, args=(number,)) for number in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    half = os.path.join(chain.dir(1), relay.INCOMING, "notes.bin")
+    deadline = time.monotonic() + 60
+    while not (os.path.exists(half) and os.path.getsize(half) > 1 << 20):
+        assert time.monotonic() < deadline, "node 1 got nothing"
+        time.sleep(0.05)
+    dead.set()
+    chain.stop(1)
+    for thread in threads:
+        thread.join(120)
+    assert not complete(chain.dir(1)) and complete(chain.dir(2)) and complete(chain.dir(3))
+    # Node 2 asked the head instead; node 3 went on with node 2.
+    assert "n1" in results[2]["gave_up"] and results[3]["gave_up"] == {}
+    # Back again, it fetches only what it had not got.
+    kept = os.path.getsize(half)
+    assert kept < LARGE
+    again = run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    assert again["done"] and complete(chain.dir(1))
 
 
 def test_batches_are_of_a_size_and_large_files_are_alone():
