@@ -23,7 +23,7 @@ from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port
 SOURCE = {"kind": "local", "id": "/srv/model", "requirements": {"quantization": "ascend", "mtp": True}}
 
 #: Bytes of a file that takes long enough for something to happen meanwhile when the rate is limited.
-LARGE = 6 << 20
+LARGE = 8 << 20
 
 
 class Chain:
@@ -47,7 +47,9 @@ class Chain:
         (here / "sshd_config").write_text(
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {self.place}/hostkey\nAuthorizedKeysFile {here}/authorized_keys\nPidFile none\n"
             "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100\n", encoding="ascii")
-        Path("/run/sshd").mkdir(exist_ok=True)
+        if os.getuid() == 0:
+            # Where sshd leaves its rights behind; Debian makes it when the service starts.
+            Path("/run/sshd").mkdir(exist_ok=True)
         daemon = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(here / "sshd_config")], stderr=subprocess.DEVNULL)
         self.daemons.append(daemon)
         self.ports.append(port)
@@ -131,7 +133,9 @@ def test_without_anybody_to_ask_each_is_named_and_nothing_is_marked(chain, run_m
     chain.stop(0)
     chain.stop(1)
     found = run_module(weights_pull, **chain.options(2, chain.fingerprint))
-    assert found["failed"] and "n0: rsync ended with 255" in found["msg"] and "n1: " in found["msg"] and "Remedy" in found["msg"]
+    # Which status rsync ends with depends on when it notices (12 or 255); what ssh says does not.
+    assert found["failed"] and found["msg"].count("Connection refused") == 2 and "n0: " in found["msg"] and "n1: " in found["msg"]
+    assert "Remedy" in found["msg"]
     assert not complete(chain.dir(2))
 
 
@@ -159,7 +163,11 @@ def test_a_half_file_goes_on_where_it_was(chain, run_module):
 
 
 def test_a_node_that_has_nothing_yet_is_waited_for_and_then_left(chain, run_module):
-    waiting = run_module(weights_pull, **chain.options(2, chain.fingerprint, budget_s=2))
+    waiting, deadline = {"watch": None}, time.monotonic() + 60
+    while waiting["watch"] is None:
+        # A slice that only got as far as the list has not looked at node 1 yet.
+        assert time.monotonic() < deadline
+        waiting = run_module(weights_pull, **chain.options(2, chain.fingerprint, budget_s=2))
     assert (waiting["failed"], waiting["done"], waiting["gave_up"]) == (False, False, {}) and waiting["watch"]["seen"][0] == "n1"
     assert not complete(chain.dir(2))
     moved_on = run_module(weights_pull, **chain.options(2, chain.fingerprint, watch=waiting["watch"], stall_s=0.5))
@@ -204,7 +212,7 @@ def test_of_four_nodes_one_dies_in_the_middle_and_the_others_finish(chain, run_m
         gave_up, watch = {}, None
         while not (number == 1 and dead.is_set()):
             work = relay.Relay(given["weights"], given["upstreams"], chain.fingerprint, given["key_file"], given["known_hosts_file"], gave_up)
-            results[number] = relay.step(work, limit=4 << 20, budget_s=3.0, watch=watch)
+            results[number] = relay.step(work, limit=4 << 20, budget_s=5.0, watch=watch)
             if results[number]["done"]:
                 return
             gave_up, watch = results[number]["gave_up"], results[number]["watch"]
@@ -213,7 +221,7 @@ def test_of_four_nodes_one_dies_in_the_middle_and_the_others_finish(chain, run_m
     for thread in threads:
         thread.start()
     half = os.path.join(chain.dir(1), relay.INCOMING, "notes.bin")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (os.path.exists(half) and os.path.getsize(half) > 1 << 20):
         assert time.monotonic() < deadline, "node 1 got nothing"
         time.sleep(0.05)
