@@ -9,6 +9,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.ascend.vllm.plugins.module_utils import relay
 from ansible_collections.ascend.vllm.plugins.plugin_utils import progress
 
 display = Display()
@@ -24,16 +25,7 @@ class ActionModule(ActionBase):
         """Fetch; fails for files that nobody gives and for files that are not as wanted."""
         super().run(tmp, task_vars)
         dummy, args = self.validate_argument_spec(
-            argument_spec={
-                "weights": {"type": "dict", "required": True},
-                "fingerprint": {"type": "str", "required": True},
-                "upstreams": {"type": "list", "elements": "dict", "required": True},
-                "key_file": {"type": "path", "required": True, "no_log": False},
-                "known_hosts_file": {"type": "path", "required": True},
-                "streams": {"type": "int", "default": 4},
-                "bandwidth_limit": {"type": "int", "default": 0},
-                "slice_s": {"type": "float", "default": 20.0},
-            }
+            argument_spec=dict(relay.SPEC, slice_s={"type": "float", "default": 20.0}),
         )
         options = {key: value for key, value in args.items() if key != "slice_s"}
         options["budget_s"] = args["slice_s"]
@@ -46,11 +38,11 @@ class ActionModule(ActionBase):
                     told.add(name)
                     display.warning(f"{host}: {name} is not asked for weights any more: {reason}")
             if answer.get("failed") or "done" not in answer:
-                return dict(answer, failed=True)
+                return dict(answer, failed=True, msg=f"{host}: {answer.get('msg', 'the module ended without a result')}")
             fetched, changed = fetched + answer["fetched_bytes"], changed or answer["changed"]
             if answer["done"]:
                 break
-            options.update(gave_up=answer["gave_up"], watch=answer["watch"])
+            options.update(gave_up=answer["gave_up"], watch=answer["watch"], full=answer["full"])
             elapsed, total = time.monotonic() - start, answer["total_bytes"]
             here = total - answer["left_bytes"]
             # For the rate: what was here before.

@@ -26,6 +26,20 @@ LOCK = ".ascend-vllm-weights.lock"
 BATCH = 32 << 20
 #: Seconds between two looks at a node that has nothing new.
 LOOK_EVERY_S = 1.0
+#: Marks of files that came wrong once after they had been gone on with: the next time it is the sender's fault. Below INCOMING.
+AGAIN = ".again"
+#: The options of a pull, as an argument_spec.
+SPEC = {
+    "weights": {"type": "dict", "required": True},
+    "fingerprint": {"type": "str", "required": True},
+    "upstreams": {"type": "list", "elements": "dict", "required": True},
+    # Paths are no secrets.
+    "key_file": {"type": "path", "required": True, "no_log": False},
+    "known_hosts_file": {"type": "path", "required": True},
+    "streams": {"type": "int", "default": 4},
+    "bandwidth_limit": {"type": "int", "default": 0},
+    "full": {"type": "bool", "default": False},
+}
 
 
 class RelayError(Exception):
@@ -64,7 +78,6 @@ class Relay:
         self.fetched_bytes = 0
         self._incoming = os.path.join(self.root, INCOMING)
         self._lock = threading.Lock()
-        self._wrong = {}
         self._problem = None
 
     # the list
@@ -74,9 +87,12 @@ class Relay:
         path = os.path.join(self.root, LIST)
         content = manifest.read_manifest(path)
         if content is None or manifest.fingerprint(content) != self.fingerprint:
+            if content is not None:
+                # The half files there are of other weights.
+                shutil.rmtree(self._incoming)
             os.makedirs(self._incoming, mode=0o700, exist_ok=True)
-            content = self._ask_for_list(path)
-        return {entry["path"]: entry for entry in weights.read_sums(path).values() if content}
+            self._ask_for_list(path)
+        return weights.read_sums(path)
 
     def _ask_for_list(self, path):
         """Fetch the manifest from whoever has it, the head first."""
@@ -87,7 +103,7 @@ class Relay:
             content = manifest.read_manifest(os.path.join(self._incoming, manifest.MARKER))
             if content is not None and manifest.fingerprint(content) == self.fingerprint:
                 os.replace(os.path.join(self._incoming, manifest.MARKER), path)
-                return content
+                return
             said.append("%s: %s" % (upstream.name, problem or "another list of files, or none"))
         raise RelayError("no node gives the list of files: %s. Remedy: mend these nodes and run again." % "; ".join(said))
 
@@ -133,13 +149,18 @@ class Relay:
             upstream = next((node for node in self.upstreams if node.name not in self.gave_up), None)
             if upstream is None:
                 reasons = "; ".join("%s: %s" % item for item in sorted(self.gave_up.items()))
-                raise RelayError("%d files are missing and no node gives them: %s. Remedy: mend one of these nodes and run again; "
-                                 "what is whole is kept." % (len(left), reasons))
+                raise RelayError("%d files are missing and no node gives them: %s. Remedy: mend one of these nodes and run again, with "
+                                 "weights_sync_verify=full where a content is wrong; what is whole is kept." % (len(left), reasons))
             sizes, problem = upstream.sizes()
             if problem:
                 self.gave_up[upstream.name] = problem
                 continue
-            ready = [entry for entry in left if sizes.get(entry["path"]) == entry["size"] and upstream.name not in self._wrong.get(entry["path"], ())]
+            ready = [entry for entry in left if sizes.get(entry["path"]) == entry["size"]]
+            if upstream is self.upstreams[-1] and len(ready) < len(left):
+                # It has everything, or never will.
+                lacking = next(entry for entry in left if sizes.get(entry["path"]) != entry["size"])
+                self.gave_up[upstream.name] = "%s is no file of %d bytes there (a link is not copied)" % (lacking["path"], lacking["size"])
+                continue
             if ready:
                 self._round(upstream, ready, streams, limit, deadline)
                 left = [entry for entry in left if not entry.get("landed")]
@@ -150,11 +171,11 @@ class Relay:
         return watch
 
     def _waited(self, upstream, sizes, watch, stall_s):
-        """Keep since when a node has stood still; give it up when that is too long. The head never gets more: it has everything."""
+        """Keep since when a node has stood still; give it up when that is too long."""
         seen = [upstream.name, sum(sizes.values()), len(sizes)]
         if not watch or watch["seen"] != seen:
             return {"seen": seen, "since": time.time()}
-        if upstream is self.upstreams[-1] or time.time() - watch["since"] > stall_s:
+        if time.time() - watch["since"] > stall_s:
             self.gave_up[upstream.name] = "it has nothing new since %d s" % (time.time() - watch["since"])
             return None
         return watch
@@ -162,8 +183,9 @@ class Relay:
     def _round(self, upstream, ready, streams, limit, deadline):
         """Fetch what a node has, in batches, several at a time, until C(deadline)."""
         batches = in_batches(ready)
-        workers = [threading.Thread(target=self._work, args=(upstream, batches, limit // max(1, streams), deadline), daemon=True)
-                   for dummy in range(min(streams, len(batches)))]
+        streams = min(streams, len(batches))
+        each = max(1, limit // streams) if limit else 0
+        workers = [threading.Thread(target=self._work, args=(upstream, batches, each, deadline), daemon=True) for dummy in range(streams)]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -190,6 +212,7 @@ class Relay:
 
     def _batch(self, upstream, batch, limit, deadline):
         """Fetch one batch and prove it; what is under way at C(deadline) goes on where it was in the next call."""
+        begun = {entry["path"] for entry in batch if os.path.lexists(os.path.join(self._incoming, entry["path"]))}
         process = upstream.start([entry["path"] for entry in batch], self._incoming + "/", limit)
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), process.terminate)
         timer.start()
@@ -197,36 +220,49 @@ class Relay:
             problem = rsync.finish(process)
         finally:
             timer.cancel()
-        for entry in batch:
-            self._land(upstream, entry)
+        landed = {}
+        try:
+            for entry in batch:
+                hashed = self._land(upstream, entry, entry["path"] in begun)
+                if hashed:
+                    landed[entry["path"]] = dict(hashed, path=entry["path"])
+        finally:
+            self._remember(landed)
         return None if time.monotonic() >= deadline else problem
 
-    def _land(self, upstream, entry):
-        """Prove a file that has come and put it where it belongs; a wrong one is asked of another node."""
+    def _land(self, upstream, entry, resumed):
+        """Put a file that has come where it belongs and return its hash; None where it is not whole or not right."""
         came = os.path.join(self._incoming, entry["path"])
         if not os.path.isfile(came) or os.path.getsize(came) < entry["size"]:
-            return
+            return None
         hashed = weights.hash_file(came)
         if hashed["sha256"] != entry["sha256"]:
             os.remove(came)
-            with self._lock:
-                self._wrong.setdefault(entry["path"], []).append(upstream.name)
-                if len(self._wrong[entry["path"]]) == len(self.upstreams):
-                    raise RelayError("%s has the SHA-256 %s on %s, wanted %s. Remedy: run again with weights_sync_verify=full, which proves the "
-                                     "head's files." % (entry["path"], hashed["sha256"], upstream.name, entry["sha256"]))
+            again = os.path.join(self._incoming, AGAIN, entry["path"])
+            if resumed and not os.path.exists(again):
+                # Its beginning may be of another node, or of a run that was cut off by a crash of this one: once more, from nothing.
+                os.makedirs(os.path.dirname(again), exist_ok=True)
+                with open(again, "wb"):
+                    pass
+                return None
             # Another one is asked for the rest too: this one's disk or memory is not to be trusted.
-            if upstream is not self.upstreams[-1]:
-                self.gave_up[upstream.name] = "%s has another content there than was verified" % entry["path"]
-            return
+            self.gave_up[upstream.name] = "%s has the SHA-256 %s there, wanted %s" % (entry["path"], hashed["sha256"], entry["sha256"])
+            return None
         place = os.path.join(self.root, entry["path"])
         os.makedirs(os.path.dirname(place), exist_ok=True)
         os.chmod(came, 0o644)
         os.replace(came, place)
+        entry["landed"] = True
+        return hashed
+
+    def _remember(self, landed):
+        """Keep the hashes of files that have landed: they are not hashed again. One write for a batch: a file of thousands is long."""
+        if not landed:
+            return
         with self._lock:
-            self.fetched_bytes += entry["size"]
-            entry["landed"] = True
+            self.fetched_bytes += sum(hashed["size"] for hashed in landed.values())
             partial = manifest.read_partial(self.root)
-            partial["hashes"][entry["path"]] = dict(hashed, path=entry["path"])
+            partial["hashes"].update(landed)
             manifest.write_partial(self.root, partial)
 
     def clean(self):
@@ -246,42 +282,47 @@ def in_batches(entries):
     return batches
 
 
-def step(relay, streams=4, limit=0, budget_s=20.0, watch=None, stall_s=60.0, dry=False):
-    """Go on for about C(budget_s) seconds; return C({done, changed, phase, total_bytes, left_bytes, fetched_bytes, gave_up, watch, differences}).
+def step(relay, streams=4, limit=0, budget_s=20.0, watch=None, stall_s=60.0, full=False, dry=False):
+    """Go on for about C(budget_s) seconds; return C({done, changed, phase, total_bytes, left_bytes, fetched_bytes, gave_up, watch, full, differences}).
 
-    With done and no differences the directory is marked complete. Raises RelayError, weights.HubError and manifest.WriteError.
+    With done and no differences the directory is marked complete. C(full): hash what is here whatever is known of it; the result says
+    whether the next call has to go on with that. Raises RelayError, weights.HubError and manifest.WriteError.
     """
+    if streams < 1:
+        raise RelayError("weights_sync_streams is %d, wanted 1 or more. Remedy: set it to 4, the default, or leave it out." % streams)
     deadline = time.monotonic() + budget_s
     root, wanted = relay.root, relay.wanted
     marker = manifest.read_verified(root, manifest.MARKER, wanted)
     result = {"done": True, "changed": False, "phase": "complete", "total_bytes": 0, "left_bytes": 0, "fetched_bytes": 0,
-              "gave_up": relay.gave_up, "watch": None, "differences": []}
-    if marker and manifest.fingerprint(marker) == relay.fingerprint and manifest.state(root, wanted)["verified"]:
+              "gave_up": relay.gave_up, "watch": None, "full": False, "differences": []}
+    complete = bool(marker) and manifest.fingerprint(marker) == relay.fingerprint and manifest.state(root, wanted)["verified"]
+    if complete and (dry or not full):
         return result
     if dry:
         return dict(result, changed=True, phase="checked")
     os.makedirs(root, mode=0o755, exist_ok=True)
     with locked(root, budget_s) as alone:
         if not alone:
-            return dict(result, done=False, phase="waiting for another run")
+            return dict(result, done=False, phase="waiting for another run", full=full, watch=watch)
         entries = relay.entries()
-        result.update(changed=True, total_bytes=sum(entry["size"] for entry in entries.values()))
         listed = os.path.join(root, LIST)
         # What lies here is hashed rather than fetched; what is wrong is moved out of the way.
-        found = weights.verify(root, wanted, budget_s=budget_s, discard=True, expected_file=listed)
+        found = weights.verify(root, wanted, full=full, budget_s=budget_s, discard=True, expected_file=listed)
         left = relay.missing(entries)
-        result.update(left_bytes=relay.left_bytes(left), phase="verified")
+        result.update(changed=found["changed"], total_bytes=sum(entry["size"] for entry in entries.values()), left_bytes=relay.left_bytes(left),
+                      phase="verified")
         if not found["done"]:
-            return dict(result, done=False)
+            return dict(result, done=False, full=full, watch=watch)
         if left:
             relay.check_room(left)
             watch = relay.pull(left, streams, limit, deadline, watch, stall_s)
             left = relay.missing(entries)
             result.update(watch=watch, left_bytes=relay.left_bytes(left), fetched_bytes=relay.fetched_bytes, phase="copied")
+            result["changed"] = result["changed"] or relay.fetched_bytes > 0
             if left:
                 return dict(result, done=False)
             found = weights.verify(root, wanted, expected_file=listed)
-        result.update(done=found["done"], differences=found["differences"])
+        result.update(done=found["done"], changed=result["changed"] or found["changed"], differences=found["differences"])
         if found["done"] and not found["differences"]:
             relay.clean()
         return result

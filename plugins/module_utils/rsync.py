@@ -19,8 +19,7 @@ CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr,c
 #: rsync(1), EXIT VALUES: some files could not be transferred (23), or vanished (24). The others of the call are there.
 PARTLY = (23, 24)
 _LISTED = re.compile(r"^-\S{9}\s+(\d+) \d{4}/\d\d/\d\d \d\d:\d\d:\d\d (.+)$")
-_LOCAL = re.compile(r"(write failed|mkstemp|open|mkdir|rename|ftruncate)\S* .*(No space left on device|Read-only file system|Disk quota exceeded)"
-                    r"|No space left on device|Disk quota exceeded|Read-only file system")
+_LOCAL = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system")
 
 
 class LocalError(Exception):

@@ -17,50 +17,12 @@ version_added: 0.1.0
 author:
   - ascend.vllm contributors (@ascend-vllm)
 options:
-  weights:
-    description: The weights, as for M(ascend.vllm.weights_dir).
-    type: dict
-    required: true
-  fingerprint:
-    description: What M(ascend.vllm.weights_dir) returns as C(fingerprint) on the head; no other list of files is accepted.
-    type: str
-    required: true
-  upstreams:
-    description: The nodes to ask, each with C(name), C(address), C(port) and C(user); the nearest first, the head last.
-    type: list
-    elements: dict
-    required: true
-  key_file:
-    description: Path on the node of the private key that the others accept.
-    type: path
-    required: true
-  known_hosts_file:
-    description: Path on the node of a file with the host keys of the others; no other host is talked to.
-    type: path
-    required: true
-  streams:
-    description: Transfers at a time.
-    type: int
-    default: 4
-  bandwidth_limit:
-    description: Bytes per second that this node may receive, V(0) for no limit.
-    type: int
-    default: 0
   slice_s:
     description: About how long a slice is, in seconds.
     type: float
     default: 20.0
-attributes:
-  check_mode:
-    support: full
-    description: In check mode nothing is fetched.
-  diff_mode:
-    support: none
-    description: Files are not shown as a difference.
-  platform:
-    support: full
-    platforms: posix
-    description: Nodes with rsync and an SSH client.
+extends_documentation_fragment:
+  - ascend.vllm.weights_copy
 seealso:
   - module: ascend.vllm.weights_pull
 """

@@ -14,40 +14,11 @@ description:
     proves the SHA-256 of each, and only then puts it where the next node sees it. The directory is marked complete last.
   - A node that is gone, refuses, stands still or has a wrong content is left for the next one in O(upstreams).
   - What is here and right is hashed rather than fetched; what is here and wrong is moved below C(.ascend-vllm-bad).
-  - Call it again while RV(done) is false, with RV(gave_up) and RV(watch) of the call before; M(ascend.vllm.weights_fan_out) does.
+  - Call it again while RV(done) is false, with RV(gave_up), RV(watch) and RV(full) of the call before; M(ascend.vllm.weights_fan_out) does.
 version_added: 0.1.0
 author:
   - ascend.vllm contributors (@ascend-vllm)
 options:
-  weights:
-    description: The weights, as for M(ascend.vllm.weights_dir).
-    type: dict
-    required: true
-  fingerprint:
-    description: What M(ascend.vllm.weights_dir) returns as C(fingerprint) on the head; no other list of files is accepted.
-    type: str
-    required: true
-  upstreams:
-    description: The nodes to ask, each with C(name), C(address), C(port) and C(user); the nearest first, the head last.
-    type: list
-    elements: dict
-    required: true
-  key_file:
-    description: Path on the node of the private key that the others accept.
-    type: path
-    required: true
-  known_hosts_file:
-    description: Path on the node of a file with the host keys of the others; no other host is talked to.
-    type: path
-    required: true
-  streams:
-    description: Transfers at a time.
-    type: int
-    default: 4
-  bandwidth_limit:
-    description: Bytes per second that this node may receive, V(0) for no limit.
-    type: int
-    default: 0
   budget_s:
     description: About how long a call takes, in seconds. A transfer under way is ended and goes on in the next call.
     type: float
@@ -63,17 +34,8 @@ options:
   watch:
     description: What was seen of a node that has nothing new.
     type: dict
-attributes:
-  check_mode:
-    support: full
-    description: In check mode nothing is fetched.
-  diff_mode:
-    support: none
-    description: Files are not shown as a difference.
-  platform:
-    support: full
-    platforms: posix
-    description: Nodes with rsync and an SSH client.
+extends_documentation_fragment:
+  - ascend.vllm.weights_copy
 """
 
 EXAMPLES = r"""
@@ -117,6 +79,10 @@ watch:
   description: What was seen of a node that has nothing new.
   returned: success
   type: dict
+full:
+  description: Whether what is here is still being hashed because everything is to be.
+  returned: success
+  type: bool
 differences:
   description: What keeps the directory from being complete when all is done.
   returned: success
@@ -132,20 +98,13 @@ from ansible_collections.ascend.vllm.plugins.module_utils import manifest, relay
 def main():
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={
-            "weights": {"type": "dict", "required": True},
-            "fingerprint": {"type": "str", "required": True},
-            "upstreams": {"type": "list", "elements": "dict", "required": True},
-            # Paths are no secrets.
-            "key_file": {"type": "path", "required": True, "no_log": False},
-            "known_hosts_file": {"type": "path", "required": True},
-            "streams": {"type": "int", "default": 4},
-            "bandwidth_limit": {"type": "int", "default": 0},
-            "budget_s": {"type": "float", "default": 20.0},
-            "stall_s": {"type": "float", "default": 60.0},
-            "gave_up": {"type": "dict", "default": {}},
-            "watch": {"type": "dict"},
-        },
+        argument_spec=dict(
+            relay.SPEC,
+            budget_s={"type": "float", "default": 20.0},
+            stall_s={"type": "float", "default": 60.0},
+            gave_up={"type": "dict", "default": {}},
+            watch={"type": "dict"},
+        ),
         supports_check_mode=True,
     )
     given = module.params
@@ -157,7 +116,8 @@ def main():
     wanted["requirements"] = dict(requirements, mtp=boolean(requirements.get("mtp") or False, strict=False))
     work = relay.Relay(wanted, given["upstreams"], given["fingerprint"], given["key_file"], given["known_hosts_file"], given["gave_up"])
     try:
-        result = relay.step(work, given["streams"], given["bandwidth_limit"], given["budget_s"], given["watch"], given["stall_s"], module.check_mode)
+        result = relay.step(work, given["streams"], given["bandwidth_limit"], given["budget_s"], given["watch"], given["stall_s"], given["full"],
+                            module.check_mode)
     except relay.RelayError as error:
         module.fail_json(msg="%s: %s" % (wanted["dir"], error), gave_up=work.gave_up)
     except (manifest.WriteError, weights.HubError, OSError) as error:

@@ -370,6 +370,14 @@ def _size(value: str) -> str:
     return value.lower()
 
 
+def size_bytes(text: object) -> int:
+    """Return the bytes of a size as Docker writes it, such as 1g or 512m; 0 if it is none."""
+    stated = str(text or "").strip().lower().removesuffix("b").removesuffix("i")
+    factor = {"k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}.get(stated[-1:], 1)
+    digits = stated.rstrip("kmgt")
+    return int(float(digits) * factor) if digits.replace(".", "", 1).isdigit() else 0
+
+
 def _controller_file(value: str) -> str:
     """Return the absolute path of a file that is there on the controller."""
     if not os.path.isfile(value):

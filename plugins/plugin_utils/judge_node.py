@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import mounts, versions
 from .answers import said
+from .inputs import size_bytes
 from .prerequisites import command
 from .questions import ports_of
 
@@ -228,14 +229,6 @@ def _room(judge, check: str, disk: dict, need: float, device: str) -> dict:
 def _gb(count: float) -> str:
     """Return bytes as a person reads them."""
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 1024**2:.0f} MiB"
-
-
-def size_bytes(text: object) -> int:
-    """Return the bytes of a size as Docker writes it, such as 1g or 512m; 0 if it is none."""
-    stated = str(text or "").strip().lower().removesuffix("b").removesuffix("i")
-    factor = {"k": 1024, "m": 1024**2, "g": GIB, "t": 1024 * GIB}.get(stated[-1:], 1)
-    digits = stated.rstrip("kmgt")
-    return int(float(digits) * factor) if digits.replace(".", "", 1).isdigit() else 0
 
 
 def _memory(judge, host_plan: dict, answers) -> list:

@@ -10,6 +10,7 @@ A ``group`` is a plan.Group of which every attribute is settled.
 from __future__ import annotations
 
 from . import commandline, conditions, ranks
+from .inputs import size_bytes
 from .request import SCHEMA
 
 #: Of a larger group the addresses are not listed one by one in every unit: no_proxy would grow with the square of the hosts.
@@ -93,7 +94,8 @@ def _weights(group) -> dict:
         "dir": group.settings["vllm_weights_dir"] or f"/mnt/weights/{last}",
         "token_file": group.settings["vllm_weights_token_file"],
         "target": group.settings["vllm_weights_target"],
-        "bandwidth_limit": group.settings["vllm_weights_bandwidth_limit"],
+        # Bytes per second, 0 for none.
+        "bandwidth_limit": size_bytes(group.settings["vllm_weights_bandwidth_limit"]),
         "requirements": _requirements(group.flags),
     }
 

@@ -20,7 +20,6 @@ import tempfile
 from measure import in_turn, median, table
 
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
-MODEL = PROJECT / "tests" / "unit"
 VERIFY = """
 import json, sys
 from ansible_collections.ascend.vllm.plugins.module_utils import manifest, weights

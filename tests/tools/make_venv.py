@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -91,17 +92,22 @@ def install_packages(venv, lock):
 
 
 def install_collections(venv, package, names):
-    """Take the named collections, and no others, out of the `ansible` package (4 MB instead of 470)."""
-    prefixes = tuple("ansible_collections/%s/" % name.replace(".", "/") for name in names)
+    """Take the named collections and what they depend on, and no others, out of the `ansible` package (4 MB instead of 470)."""
     with tempfile.TemporaryDirectory() as scratch:
         pip(venv, "download", "-qq", "--no-deps", "-d", scratch, package)
-        wheel = next(Path(scratch).glob("ansible-*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            members = [member for member in archive.namelist() if member.startswith(prefixes)]
-            missing = [name for name, prefix in zip(names, prefixes) if not any(m.startswith(prefix) for m in members)]
-            if missing:
-                sys.exit("setup: %s does not hold %s" % (package, ", ".join(missing)))
-            archive.extractall(site_packages(venv), members)
+        with zipfile.ZipFile(next(Path(scratch).glob("ansible-*.whl"))) as archive:
+            left, done = list(names), set()
+            while left:
+                name = left.pop()
+                if name in done:
+                    continue
+                done.add(name)
+                prefix = "ansible_collections/%s/" % name.replace(".", "/")
+                members = [member for member in archive.namelist() if member.startswith(prefix)]
+                if not members:
+                    sys.exit("setup: %s does not hold %s" % (package, name))
+                archive.extractall(site_packages(venv), members)
+                left += json.loads(archive.read(prefix + "MANIFEST.json"))["collection_info"]["dependencies"]
 
 
 def make(venv, lock):

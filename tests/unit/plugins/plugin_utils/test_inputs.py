@@ -184,3 +184,12 @@ def test_every_choice_of_hardware_has_its_data():
     known, checks = data.load_all()
     assert checks == []
     assert sorted(known["hardware"]) == sorted(inputs.options()["vllm_hardware"]["choices"])
+
+
+@pytest.mark.parametrize(("text", "size"), [
+    ("1g", 1024**3), ("1G", 1024**3), ("1gb", 1024**3), ("1GiB", 1024**3), ("1.5g", 3 * 1024**3 // 2), ("512m", 512 * 1024**2), ("64k", 65536),
+    ("2t", 2048 * 1024**3), ("100", 100), ("100b", 100),
+    (100, 100), ("", 0), (None, 0), ("g", 0), ("much", 0), ("-1g", 0),
+])
+def test_sizes(text, size):
+    assert inputs.size_bytes(text) == size

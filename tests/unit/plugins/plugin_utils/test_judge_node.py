@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import judge_node
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, GIB, IMAGE, Cluster
 from ansible_collections.ascend.vllm.tests.unit.plugins.faults import image, rename, weights
 
@@ -192,15 +191,6 @@ def test_what_is_there_needs_no_room():
     cluster = Cluster(1)
     cluster.node()["docker"]["disk"]["free_bytes"] = cluster.node()["disk"][DIR]["free_bytes"] = 0
     assert cluster.brief() == []
-
-
-@pytest.mark.parametrize(("text", "size"), [
-    ("1g", GIB), ("1G", GIB), ("1gb", GIB), ("1GiB", GIB), ("1.5g", 3 * GIB // 2), ("512m", 512 * 1024**2), ("64k", 65536), ("2t", 2048 * GIB),
-    ("100", 100), ("100b", 100),
-    (100, 100), ("", 0), (None, 0), ("g", 0), ("much", 0), ("-1g", 0),
-])
-def test_sizes(text, size):
-    assert judge_node.size_bytes(text) == size
 
 
 @pytest.mark.parametrize(("asked", "status"), [("1g", None), ("1500g", None), ("1501g", "fail"), ("much", None)])

@@ -21,7 +21,7 @@ INVENTORIES = Path(inputs.SPECIFICATION).parents[3] / "inventories"
 
 
 #: What the weights of the recipe are verified for, and what nobody stated.
-PROOF = {"requirements": {"quantization": "ascend", "mtp": True}, "token_file": None, "target": "shared", "bandwidth_limit": None}
+PROOF = {"requirements": {"quantization": "ascend", "mtp": True}, "token_file": None, "target": "shared", "bandwidth_limit": 0}
 
 
 def test_shape_of_the_pair(hosts, planned, bad):
