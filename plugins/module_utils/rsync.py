@@ -26,6 +26,20 @@ class LocalError(Exception):
     """The files cannot be written on this node, whoever sends them."""
 
 
+def shell(key_file, known_hosts_file, port=22):
+    """Return the remote shell of a call (C(-e)): SSH that asks nobody, and talks only to hosts whose key is in the file."""
+    return " ".join(shlex.quote(part) for part in [
+        "ssh", "-F", "none", "-i", key_file, "-p", str(port), "-o", "UserKnownHostsFile=" + known_hosts_file, "-o", "StrictHostKeyChecking=yes",
+        "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=%d" % CONNECT_S, "-o", "Compression=no", "-o", "Ciphers=" + CIPHERS,
+        "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"])
+
+
+def listed(text):
+    """Return path -> size in bytes of every regular file in what C(rsync --list-only -r --no-h) says."""
+    matches = [_LISTED.match(line) for line in text.splitlines()]
+    return {match.group(2): int(match.group(1)) for match in matches if match}
+
+
 class Upstream:
     """A node that has the files, or is about to. C(node): {name, address, port, user}."""
 
@@ -33,10 +47,7 @@ class Upstream:
         self.name = node["name"]
         self._rsync = rsync
         self._remote = "%s@%s:./" % (node["user"], node["address"])
-        self._shell = " ".join(shlex.quote(part) for part in [
-            "ssh", "-F", "none", "-i", key_file, "-p", str(node["port"]), "-o", "UserKnownHostsFile=" + known_hosts_file, "-o", "StrictHostKeyChecking=yes",
-            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=%d" % CONNECT_S, "-o", "Compression=no", "-o", "Ciphers=" + CIPHERS,
-            "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"])
+        self._shell = shell(key_file, known_hosts_file, node["port"])
 
     def command(self, options, destination=None):
         """Return the argv of a call."""
@@ -50,8 +61,7 @@ class Upstream:
             self.command(["--list-only", "-r", "--no-h"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape", check=False)
         if done.returncode not in (0,) + PARTLY:
             return {}, ended(done.returncode, done.stderr)
-        matches = [_LISTED.match(line) for line in done.stdout.splitlines()]
-        return {match.group(2): int(match.group(1)) for match in matches if match}, None
+        return listed(done.stdout), None
 
     def start(self, paths, destination, limit=0):
         """Begin to fetch files below a directory; return the process. What is there of a file is kept and gone on with.

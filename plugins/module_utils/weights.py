@@ -19,6 +19,7 @@ import time
 from ansible_collections.ascend.vllm.plugins.module_utils import model_files
 from ansible_collections.ascend.vllm.plugins.module_utils.manifest import (
     BAD,
+    COPIED_KINDS,
     HUB_KINDS,
     MARKER,
     PARTIAL,
@@ -437,7 +438,7 @@ def verify(root, wanted, ask=None, full=False, budget_s=None, discard=False, thr
         check.check_model(expected, hubless and not expected_file)
     result["extra"] = [] if expected is None else sorted(set(check.found).difference(expected, check.known))
     result["differences"] = check.lines()
-    if discard and (not hubless or expected_file):
+    if discard and (not hubless or expected_file or wanted["kind"] in COPIED_KINDS):
         result["discarded"] = sorted(set(check.wrong).intersection(expected or ()))
     _settle(check, result, before)
     result["seconds"] = round(time.monotonic() - began, 3)

@@ -16,7 +16,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from . import addresses
+from . import addresses, rsync_source
 from .data import read_yaml
 from .messages import check, did_you_mean, is_list, is_mapping, known_names, nearest, plain, shown
 
@@ -49,7 +49,7 @@ RULES = {
     "vllm_image_archive": {"scope": "group", "entry": True, "form": "controller_file"},
     "vllm_registry_auth_file": {"scope": "group", "entry": True, "form": "controller_file"},
     "vllm_shm_size": {"scope": "host", "entry": True, "form": "size"},
-    "vllm_weights_source": {"scope": "group", "entry": True},
+    "vllm_weights_source": {"scope": "group", "entry": True, "form": "weights_source"},
     "vllm_weights_dir": {"scope": "group", "entry": True, "form": "node_path"},
     "vllm_weights_token_file": {"scope": "group", "entry": True, "form": "controller_path"},
     "vllm_weights_target": {"scope": "group", "entry": True},
@@ -370,6 +370,21 @@ def _size(value: str) -> str:
     return value.lower()
 
 
+def _weights_source(value: dict) -> dict:
+    """Return a source of weights; one that files are copied from has to say from where."""
+    kind, place = value.get("kind"), value.get("id") or ""
+    if kind == "controller":
+        if not os.path.isdir(place):
+            raise InputError("a folder on the controller for id", "state the folder with the model's config.json.", f"id: {place or 'nothing'}")
+        return {**value, "id": os.path.abspath(place)}
+    if kind == "rsync" and not rsync_source.OF_DAEMON.match(place):
+        if not rsync_source.OVER_SSH.match(place):
+            raise InputError("user@host:/folder or rsync://host/module/folder for id", "", f"id: {place or 'nothing'}")
+        if not value.get("host_key"):
+            raise InputError("host_key, the public key of the host", "take it from the host itself: cat /etc/ssh/ssh_host_ed25519_key.pub.", "no host_key")
+    return value
+
+
 def size_bytes(text: object) -> int:
     """Return the bytes of a size as Docker writes it, such as 1g or 512m; 0 if it is none."""
     stated = str(text or "").strip().lower().removesuffix("b").removesuffix("i")
@@ -423,6 +438,7 @@ _FORMS = {
     "image": _image,
     "registries": _registries,
     "size": _size,
+    "weights_source": _weights_source,
     "node_path": _node_path,
     "controller_path": os.path.abspath,
     "controller_file": _controller_file,

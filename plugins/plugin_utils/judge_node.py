@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ..module_utils.manifest import COPIED_KINDS
 from . import mounts, versions
 from .answers import said
 from .inputs import size_bytes
@@ -143,7 +144,8 @@ def _artefacts(judge, host_plan: dict, groups: dict, answers) -> list:
     archives = {unit["image"]: groups[unit["group"]].get("image_archive") for unit in host_plan["units"]}
     found += [_image(judge, reference, image, archives.get(reference)) for reference, image in (artefacts.get("images") or {}).items()]
     found += [_variant(judge, unit["image"], host_plan["hardware"]) for unit in _distinct_images(host_plan)]
-    return found + [_model(judge, entry) for entry in artefacts.get("weights") or []]
+    sources = {weights["dir"]: weights for weights in (groups[unit["group"]]["weights"] for unit in host_plan["units"])}
+    return found + [_model(judge, entry, sources.get(entry["dir"]) or {}) for entry in artefacts.get("weights") or []]
 
 
 def _unanswered(host_plan: dict, groups: dict, artefacts: dict) -> list:
@@ -188,10 +190,13 @@ def _variant(judge, reference: str, hardware: str) -> dict:
     return judge.judged("image_variant", None if built == hardware else "other_chip", f"built for {built}", f"built for {hardware}", reference, **words)
 
 
-def _model(judge, entry: dict) -> dict:
+def _model(judge, entry: dict, source: dict) -> dict:
     hub = entry.get("hub") or {}
     if entry["complete"] or hub.get("exists"):
         return judge.passed("model_exists", "complete" if entry["complete"] else "on the hub", "weights", entry["dir"])
+    if source.get("kind") in COPIED_KINDS:
+        # Who may copy it has its key only while it is copied.
+        return judge.passed("model_exists", f"not here yet: copied from {source['id']}, which is asked then", "weights", entry["dir"])
     if not hub:
         return judge.found("model_exists", "incomplete", "; ".join((entry["differences"] or [])[:3]), "the whole model in its directory", entry["dir"])
     return judge.found("model_exists", "not_reached", hub.get("error") or "no usable answer", "the model on the hub", entry["dir"])

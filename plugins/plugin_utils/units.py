@@ -22,6 +22,8 @@ HUB_DEFAULTS = {
     "modelscope": {"endpoint": "https://www.modelscope.cn", "revision": "master"},
     "huggingface": {"endpoint": "https://huggingface.co", "revision": "main"},
     "local": {"revision": "local"},
+    "controller": {"revision": "local"},
+    "rsync": {"revision": "local"},
 }
 
 

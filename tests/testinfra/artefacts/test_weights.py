@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -298,3 +299,58 @@ def test_a_node_that_cannot_be_written_to_is_named_and_the_key_goes(copies, fetc
     finally:
         node.check_output(f"umount {COPY}")
     assert fetch(*LOCAL).rc == 0 and copies("a2-node0") == copies("a2-node1")
+
+
+@pytest.fixture
+def source(whole, tmp_path):
+    """The model with its hashes in a folder of the controller; the directory of the nodes is empty."""
+    folder = tmp_path / "DeepSeek-R1-W8A8"
+    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns(".*"))
+    sums = subprocess.run(["sha256sum", *sorted(path.name for path in folder.iterdir())], cwd=folder, capture_output=True, text=True, check=True).stdout
+    (folder / "SHA256SUMS").write_text(sums)
+    for path in whole.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def contents(folder):
+    """Return name -> content of the weights in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+#: The larger shards go one by one.
+LARGE = ("-e", "weights_sync_large_bytes=1000000")
+
+
+def test_weights_of_the_controller_are_copied_and_proved(source, whole, fetch, hub):
+    hub.mark()
+    given = ("-e", json.dumps({"vllm_weights_source": {"kind": "controller", "id": str(source)}}), *LARGE)
+    flip(source / SHARDS[0])
+    run = fetch(*given)
+    assert run.rc != 0 and f"{SHARDS[0]} has sha256" in run.text and not is_marked(whole)
+    flip(source / SHARDS[0])
+    run = fetch(*given)
+    assert run.rc == 0 and f"of 2: {SHARDS[0]}" in run.text, run.out[-3000:]
+    assert contents(whole) == contents(source) and is_marked(whole) and hub.sent() == {}
+    again = fetch(*given)
+    assert again.rc == 0 and all(again.recap(host)["changed"] == 0 for host in ("a2-node0", "a2-node1"))
+
+
+def test_weights_of_another_host_are_copied_by_the_stated_key_and_host_key_only(source, whole, fetch, nodes, head, tmp_path):
+    other = nodes["a2-node1"]
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ascend-vllm-test", "-f", str(tmp_path / "key")], check=True)
+    public = (tmp_path / "key.pub").read_text().strip()
+    subprocess.run(["cp", "-a", str(source), str(LAB / "run" / "weights" / "source")], check=True)
+    host_key = other.check_output("cat /etc/ssh/ssh_host_ed25519_key.pub")
+    stated = {"kind": "rsync", "id": "root@198.51.100.12:/mnt/weights/source", "host_key": host_key}
+    given = (*LARGE, "-e", f"vllm_weights_token_file={tmp_path / 'key'}", "-e", f"vllm_weights_dir={DIR}")
+    other.check_output(f"cp -p /root/.ssh/authorized_keys /srv/keep && echo '{public}' >>/root/.ssh/authorized_keys")
+    try:
+        run = fetch(*given, "-e", json.dumps({"vllm_weights_source": dict(stated, host_key=public)}))
+        assert run.rc != 0 and "Host key verification failed" in run.text and "a2-node0: root@198.51.100.12" in run.text and not is_marked(whole)
+        run = fetch(*given, "-e", json.dumps({"vllm_weights_source": stated}))
+        assert run.rc == 0, run.out[-3000:]
+        assert contents(whole) == contents(source) and is_marked(whole)
+        assert head.run("ls /run/ascend-vllm").stdout.split() == [] and "PRIVATE" not in run.out
+    finally:
+        other.check_output("mv /srv/keep /root/.ssh/authorized_keys && rm -rf /mnt/weights/source")

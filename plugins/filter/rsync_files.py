@@ -1,0 +1,16 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filter: say how the nodes that give their weights away are reached."""
+
+from __future__ import annotations
+
+from ansible_collections.ascend.vllm.plugins.plugin_utils.rsync_source import rsync_files
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self):
+        """Map each filter's name to its function."""
+        return {"rsync_files": rsync_files}
