@@ -55,10 +55,13 @@ def device_containers(engine):
 
 
 def weights_entry(wanted, info):
-    """Return the state of one weights directory, the proxies on the way to its hub, and what the hub says where it is not complete."""
+    """Return the state of one weights directory, the proxies on the way to its hub, and what the hub says where it is not complete.
+
+    With C(ask_hub) false the hub is not asked.
+    """
     entry = dict(manifest.state(wanted["dir"], wanted), dir=wanted["dir"], hub=None, proxies={})
     endpoint, ask = plain_http.HUBS.get(wanted["kind"], (None, None))
-    if ask is None:
+    if ask is None or not wanted.get("ask_hub", True):
         return entry
     endpoint = wanted.get("endpoint") or endpoint
     entry["proxies"] = plain_http.proxies_for(urlsplit(endpoint).netloc, info)

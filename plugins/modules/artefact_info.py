@@ -34,7 +34,7 @@ options:
     type: dict
     default: {}
   weights:
-    description: Weights, each with C(kind), C(id), C(revision), C(endpoint) and C(dir).
+    description: Weights, each with C(kind), C(id), C(revision), C(endpoint), C(dir) and C(ask_hub), which is true if it is not stated.
     type: list
     elements: dict
     default: []

@@ -57,7 +57,7 @@ options:
     type: dict
     default: {}
   weights:
-    description: Weights to look for, each with C(kind), C(id), C(revision), C(endpoint) and C(dir).
+    description: Weights to look for, each with C(kind), C(id), C(revision), C(endpoint), C(dir) and C(ask_hub).
     type: list
     elements: dict
     default: []

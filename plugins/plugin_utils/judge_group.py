@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from statistics import median
 
+from .judge_node import room
+
 
 def judge_group(group: dict, judges: dict, answers: dict, plan_hosts: dict) -> list:
     """Return the check results that need more than one node of a group."""
@@ -21,7 +23,24 @@ def judge_group(group: dict, judges: dict, answers: dict, plan_hosts: dict) -> l
     found = _equal("driver_equal", "driver", {host: answers[host].npu.get("driver_version") for host in hosts}, judges)
     found += _equal("firmware_equal", "firmware", {host: answers[host].npu.get("firmware_version") for host in hosts}, judges)
     found += _equal("mtu_equal", None, mtus, judges, lambda host, wanted: {"nic": plan_hosts[host]["nic_name"], "wanted": wanted})
+    found += _copies(group, hosts, judges, answers)
     return found + _clocks(hosts, judges, answers) + _reach(group, hosts, judges, answers, plan_hosts)
+
+
+def _copies(group: dict, hosts: list, judges: dict, answers: dict) -> list:
+    """Judge the room for the copies of the weights: how large they are is known of the head, which has them or asked the hub."""
+    place, found = group["weights"]["dir"], []
+    entries = {host: next((entry for entry in answers[host].artefacts.get("weights") or [] if entry["dir"] == place), None) for host in hosts}
+    head = entries.get(group["head"])
+    if group["weights"]["target"] != "local" or not head:
+        return []
+    total = (head["bytes"] if head["complete"] else (head["hub"] or {}).get("bytes")) or 0
+    for host, entry in entries.items():
+        need = total - ((entry or {}).get("bytes") or 0)
+        if host != group["head"] and entry and not entry["complete"] and need > 0:
+            disk = (answers[host].node.get("disk") or {}).get(place) or {}
+            found.append(room(judges[host], "disk_weights", disk, need * judges[host].limits("disk_weights")["margin"], place))
+    return found
 
 
 def common(values: dict):

@@ -144,8 +144,9 @@ def _artefacts(judge, host_plan: dict, groups: dict, answers) -> list:
     archives = {unit["image"]: groups[unit["group"]].get("image_archive") for unit in host_plan["units"]}
     found += [_image(judge, reference, image, archives.get(reference)) for reference, image in (artefacts.get("images") or {}).items()]
     found += [_variant(judge, unit["image"], host_plan["hardware"]) for unit in _distinct_images(host_plan)]
-    sources = {weights["dir"]: weights for weights in (groups[unit["group"]]["weights"] for unit in host_plan["units"])}
-    return found + [_model(judge, entry, sources.get(entry["dir"]) or {}) for entry in artefacts.get("weights") or []]
+    # Those of a head; what a copy lacks comes from the head, and is judged beside it.
+    sources = {weights["dir"]: weights for weights in (groups[unit["group"]]["weights"] for unit in host_plan["units"] if unit["head"])}
+    return found + [_model(judge, entry, sources[entry["dir"]]) for entry in artefacts.get("weights") or [] if entry["dir"] in sources]
 
 
 def _unanswered(host_plan: dict, groups: dict, artefacts: dict) -> list:
@@ -213,17 +214,18 @@ def _disks(judge, host_plan: dict, groups: dict, answers) -> list:
             continue
         packed = (image.get("registry") or {}).get("bytes")
         need = packed * (1 + limits["unpacked_ratio"]) if packed else limits["unknown_size_gb"] * GIB
-        found.append(_room(judge, "disk_image", disk, need * limits["margin"], reference))
+        found.append(room(judge, "disk_image", disk, need * limits["margin"], reference))
     for entry in answers.artefacts.get("weights") or []:
         need = ((entry.get("hub") or {}).get("bytes") or 0) - (entry.get("bytes") or 0)
         if entry["complete"] or need <= 0:
             continue
         disk = (answers.node.get("disk") or {}).get(entry["dir"]) or {}
-        found.append(_room(judge, "disk_weights", disk, need * judge.limits("disk_weights")["margin"], entry["dir"]))
+        found.append(room(judge, "disk_weights", disk, need * judge.limits("disk_weights")["margin"], entry["dir"]))
     return found
 
 
-def _room(judge, check: str, disk: dict, need: float, device: str) -> dict:
+def room(judge, check: str, disk: dict, need: float, device: str) -> dict:
+    """Return whether a disk, as node_info describes it, has room for ``need`` bytes."""
     path = disk.get("path") or "the disk"
     if disk.get("free_bytes") is None:
         return judge.found(check, "not_told", disk.get("error") or "no number", f"{_gb(need)} free", device, path=path)

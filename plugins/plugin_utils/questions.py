@@ -38,6 +38,9 @@ def _questions(host_plan: dict, groups: dict, sysctls: list) -> dict:
     paths = {source for unit in units for entry in unit["mount_candidates"].values() for source in entry["sources"]}
     paths |= {device for unit in units for device in unit["devices"]}
     weights = [groups[unit["group"]]["weights"] for unit in units if unit["head"]]
+    # A copy comes from the other nodes: the hub need not be reached from here.
+    copies = [groups[unit["group"]]["weights"] for unit in units if not unit["head"] and groups[unit["group"]]["weights"]["target"] == "local"]
+    weights += [dict(entry, ask_hub=False) for entry in copies]
     return {
         "paths": sorted(paths),
         "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))),

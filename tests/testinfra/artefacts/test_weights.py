@@ -294,6 +294,8 @@ def test_a_node_that_cannot_be_written_to_is_named_and_the_key_goes(copies, fetc
     node.check_output(f"mkdir -p {COPY} && mount -t tmpfs -o size=64k none {COPY}")
     try:
         run = fetch(*LOCAL)
+        assert run.rc != 0 and "disk_weights" in run.text and "a2-node1" in run.text and not nodes["a2-node0"].file(f"{COPY}/{MARKER}").exists
+        run = fetch(*LOCAL, "-e", "preflight_accept=disk_weights@a2-node1")
         assert run.rc != 0 and "a2-node1" in run.text and "are free, wanted" in run.text and no_trust(nodes)
         assert not node.file(f"{COPY}/{MARKER}").exists
     finally:

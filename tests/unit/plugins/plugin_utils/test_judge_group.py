@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import judge_group
 from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import Answers
-from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
+from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, GIB, Cluster
 
 H, P, Q, R = "a2-node0", "a2-node1", "a2-node2", "a2-node3"
 
@@ -152,3 +152,25 @@ def test_a_peer_without_a_free_port_was_not_tried():
     cluster.node(H)["free_port"] = None
     cluster.reach(P)["reached"] = []
     assert cluster.brief() == [(P, "tcp_reach", H, "unknown")]
+
+
+@pytest.mark.parametrize(("free", "here", "status"), [(99, 0, "fail"), (106, 0, "pass"), (54, 50, "pass"), (51, 50, "fail")])
+@pytest.mark.parametrize("head_has_it", [True, False])
+def test_the_room_for_a_copy_is_judged_by_what_the_head_knows(free, here, status, head_has_it):
+    cluster = Cluster(2)
+    cluster.plan["groups"]["vllm"]["weights"]["target"] = "local"
+    [head] = cluster.facts[H]["artefacts"]["weights"]
+    head.update(complete=head_has_it, bytes=100 * GIB if head_has_it else 0, hub=None if head_has_it else {"exists": True, "bytes": 100 * GIB})
+    cluster.facts[P]["artefacts"]["weights"] = [{"dir": DIR, "complete": False, "differences": ["x"], "files": 1, "bytes": here * GIB, "hub": None}]
+    cluster.node(P)["disk"][DIR]["free_bytes"] = free * GIB
+    found = [(entry["host"], entry["status"]) for entry in cluster.report()["checks"] if entry["check"] == "disk_weights" and entry["host"] == P]
+    assert found == [(P, status)]
+    # What a copy lacks is no fault of its own.
+    assert not [entry for entry in cluster.bad() if entry["check"] == "model_exists"]
+
+
+def test_a_shared_directory_needs_room_once():
+    cluster = Cluster(2)
+    cluster.facts[P]["artefacts"]["weights"] = [{"dir": DIR, "complete": False, "differences": ["x"], "files": 1, "bytes": 0, "hub": None}]
+    cluster.node(P)["disk"][DIR]["free_bytes"] = 0
+    assert cluster.bad() == []

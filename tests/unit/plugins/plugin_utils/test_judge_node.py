@@ -216,3 +216,11 @@ def test_kernel_settings_warn(change, wanted):
     cluster.node().update(change)
     assert [(entry["device"], entry["status"]) for entry in cluster.bad()] == [(device, "warn") for device in wanted]
     assert cluster.report()["result"] == "pass"
+
+
+@pytest.mark.parametrize(("kind", "bad"), [("controller", []), ("rsync", []), ("local", ["model_exists"])])
+def test_weights_that_are_copied_need_not_be_there_yet(kind, bad):
+    cluster = Cluster()
+    cluster.plan["groups"]["vllm"]["weights"].update(kind=kind, id="/srv/model")
+    cluster.facts[cluster.hosts[0]]["artefacts"]["weights"][0].update(complete=False, differences=["nothing"], bytes=0)
+    assert [entry["check"] for entry in cluster.bad()] == bad

@@ -132,3 +132,12 @@ def test_everybody_listens_where_the_others_connect_and_waits_for_nobody_else(ch
     for host in cluster.hosts:
         for peer, numbers in asked_of[host][1]:
             assert set(numbers) == set(asked_of[peer][0]) and host in [name for name, dummy in asked_of[peer][1]]
+
+
+def test_a_copy_is_looked_at_on_its_node_and_no_hub_is_asked_there():
+    cluster = Cluster()
+    weights = cluster.plan["groups"]["vllm"]["weights"]
+    weights["target"] = "local"
+    head, other = asked(cluster, H), asked(cluster, P)
+    assert (head["weights"], other["weights"]) == ([weights], [dict(weights, ask_hub=False)])
+    assert head["disk_paths"] == other["disk_paths"] == [DIR]
