@@ -343,16 +343,16 @@ def test_weights_of_another_host_are_copied_by_the_stated_key_and_host_key_only(
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ascend-vllm-test", "-f", str(tmp_path / "key")], check=True)
     public = (tmp_path / "key.pub").read_text().strip()
     subprocess.run(["cp", "-a", str(source), str(LAB / "run" / "weights" / "source")], check=True)
-    host_key = other.check_output("cat /etc/ssh/ssh_host_ed25519_key.pub")
-    stated = {"kind": "rsync", "id": "root@198.51.100.12:/mnt/weights/source", "host_key": host_key}
+    scanned = subprocess.run(["ssh-keyscan", "-t", "ed25519", "198.51.100.12"], capture_output=True, text=True, check=True).stdout
+    stated = {"kind": "rsync", "id": "ops@198.51.100.12:/mnt/weights/source", "host_key": scanned.strip().partition(" ")[2]}
     given = (*LARGE, "-e", f"vllm_weights_token_file={tmp_path / 'key'}", "-e", f"vllm_weights_dir={DIR}")
-    other.check_output(f"cp -p /root/.ssh/authorized_keys /srv/keep && echo '{public}' >>/root/.ssh/authorized_keys")
+    other.check_output(f"install -d -o ops -m 700 /home/ops/.ssh && echo '{public}' >>/home/ops/.ssh/authorized_keys")
     try:
         run = fetch(*given, "-e", json.dumps({"vllm_weights_source": dict(stated, host_key=public)}))
-        assert run.rc != 0 and "Host key verification failed" in run.text and "a2-node0: root@198.51.100.12" in run.text and not is_marked(whole)
+        assert run.rc != 0 and "Host key verification failed" in run.text and "a2-node0: ops@198.51.100.12" in run.text and not is_marked(whole)
         run = fetch(*given, "-e", json.dumps({"vllm_weights_source": stated}))
         assert run.rc == 0, run.out[-3000:]
         assert contents(whole) == contents(source) and is_marked(whole)
         assert head.run("ls /run/ascend-vllm").stdout.split() == [] and "PRIVATE" not in run.out
     finally:
-        other.check_output("mv /srv/keep /root/.ssh/authorized_keys && rm -rf /mnt/weights/source")
+        other.check_output("sed -i /ascend-vllm-test/d /home/ops/.ssh/authorized_keys && rm -rf /mnt/weights/source")
