@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             for name, reason in (answer.get("gave_up") or {}).items():
                 if name not in told:
                     told.add(name)
-                    display.warning(f"{host}: {name} is not asked for weights any more: {reason}")
+                    display.warning(f"{host}: {name} is not asked for files any more: {reason}")
             if answer.get("failed") or "done" not in answer:
                 return dict(answer, failed=True, msg=f"{host}: {answer.get('msg', 'the module ended without a result')}")
             fetched, changed = fetched + answer["fetched_bytes"], changed or answer["changed"]

@@ -35,6 +35,8 @@ SCHEMA = 2
 SMALL = 1 << 20
 #: Kinds of sources that list their own files with their hashes.
 HUB_KINDS = ("modelscope", "huggingface")
+#: The kind of files that are no model: an image in parts.
+ARCHIVE = "archive"
 #: Kinds of sources that files are copied from; what is wanted is said by a list beside the files, or by what was recorded.
 COPIED_KINDS = ("controller", "rsync")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")

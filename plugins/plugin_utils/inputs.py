@@ -47,6 +47,7 @@ RULES = {
     "vllm_image_registries": {"scope": "group", "entry": True, "form": "registries"},
     "vllm_image_os": {"scope": "group", "entry": True},
     "vllm_image_archive": {"scope": "group", "entry": True, "form": "controller_file"},
+    "vllm_image_fanout": {"scope": "group", "entry": True},
     "vllm_registry_auth_file": {"scope": "group", "entry": True, "form": "controller_file"},
     "vllm_shm_size": {"scope": "host", "entry": True, "form": "size"},
     "vllm_weights_source": {"scope": "group", "entry": True, "form": "weights_source"},

@@ -10,7 +10,7 @@ from . import mounts, versions
 from .answers import said
 from .inputs import size_bytes
 from .prerequisites import command
-from .questions import ports_of
+from .questions import copied_image, ports_of
 
 #: Suffixes of vllm-ascend's image tags, by the chip they are built for (installation.md, Set up using Docker). None is A2.
 TAG_SUFFIXES = {"a3": "-a3", "310p": "-310p", "950": "-950dt"}
@@ -141,8 +141,7 @@ def _artefacts(judge, host_plan: dict, groups: dict, answers) -> list:
     silent = _unanswered(host_plan, groups, artefacts)
     if silent:
         found.append(judge.found("artefacts", "not_asked", f"no answer about {', '.join(silent)}", wanted))
-    archives = {unit["image"]: groups[unit["group"]].get("image_archive") for unit in host_plan["units"]}
-    found += [_image(judge, reference, image, archives.get(reference)) for reference, image in (artefacts.get("images") or {}).items()]
+    found += [_image(judge, reference, image, _instead(reference, host_plan["units"], groups)) for reference, image in (artefacts.get("images") or {}).items()]
     found += [_variant(judge, unit["image"], host_plan["hardware"]) for unit in _distinct_images(host_plan)]
     # Those of a head; what a copy lacks comes from the head, and is judged beside it.
     sources = {weights["dir"]: weights for weights in (groups[unit["group"]]["weights"] for unit in host_plan["units"] if unit["head"])}
@@ -160,7 +159,18 @@ def _unanswered(host_plan: dict, groups: dict, artefacts: dict) -> list:
     return ([] if artefacts.get("docker_error") else missing) + [path for path in dict.fromkeys(weights) if path not in seen]
 
 
-def _image(judge, reference: str, image: dict, archive=None) -> dict:
+def _instead(reference: str, units: list, groups: dict) -> str:
+    """Return where a host gets an image from that it pulls from no registry, or an empty text."""
+    for unit in units:
+        group = groups[unit["group"]]
+        if unit["image"] == reference and copied_image(unit, groups):
+            return f"not here yet: copied from {group['head']}"
+        if unit["image"] == reference and group.get("image_archive"):
+            return f"in {group['image_archive']}"
+    return ""
+
+
+def _image(judge, reference: str, image: dict, instead: str) -> dict:
     registry, failed = image.get("registry") or {}, [entry for entry in image.get("failed") or [] if isinstance(entry, dict)]
     why = "; ".join(str(entry.get("error")) for entry in failed)
     if image.get("present"):
@@ -169,8 +179,8 @@ def _image(judge, reference: str, image: dict, archive=None) -> dict:
         return judge.found("image_exists", "next_source", f"{why}; found as {image.get('source')}", "the first source has it", reference)
     if registry.get("exists"):
         return judge.passed("image_exists", "in the registry", reference, reference)
-    if archive:
-        return judge.passed("image_exists", f"in {archive}", reference, reference)
+    if instead:
+        return judge.passed("image_exists", instead, reference, reference)
     if registry.get("exists") is False and all(entry.get("exists") is False for entry in failed):
         return judge.found("image_exists", "absent", f"not in the registry ({registry.get('url')})", reference, reference)
     return judge.found("image_exists", "not_reached", why or registry.get("error") or "no usable answer", f"a registry that has {reference}", reference)

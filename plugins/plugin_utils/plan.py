@@ -145,6 +145,17 @@ def _data(group: Group, data: dict, settled: dict, request: dict) -> None:
     entry, found = data_folders.find(data["releases"], release, group.head, "vllm_ascend_version", "release")
     group.checks += found
     group.release = entry or {}
+    if group.settings["vllm_image_fanout"] == "head" and "@" in (group.settings["vllm_image"] or ""):
+        group.checks.append(
+            check(
+                group.head,
+                "variable_value",
+                "vllm_image_fanout",
+                "head, with an image that is pinned by its digest",
+                "an image with a tag: a digest is of a registry, which a copied image does not come from",
+                "set vllm_image to the image's tag, or vllm_image_fanout to each.",
+            )
+        )
     model = group.settings["vllm_model"]
     recipe, found = data_folders.find(data["recipes"], model, group.head, "vllm_model", "recipe")
     group.checks += found

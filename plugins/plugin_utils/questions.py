@@ -45,7 +45,8 @@ def _questions(host_plan: dict, groups: dict, sysctls: list) -> dict:
         "paths": sorted(paths),
         "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))),
         "images": sorted({unit["image"] for unit in units}),
-        "image_sources": {unit["image"]: groups[unit["group"]]["image_sources"] for unit in units},
+        # What comes from the head is looked for there.
+        "image_sources": {unit["image"]: [] if copied_image(unit, groups) else groups[unit["group"]]["image_sources"] for unit in units},
         "registry_auth_file": next((groups[unit["group"]]["registry_auth_file"] for unit in units if groups[unit["group"]]["registry_auth_file"]), None),
         "weights": weights,
         "containers": [unit["name"] for unit in units],
@@ -54,6 +55,11 @@ def _questions(host_plan: dict, groups: dict, sysctls: list) -> dict:
         "local_ip": host_plan["local_ip"],
         "devices": list(host_plan["npus"]),
     }
+
+
+def copied_image(unit: dict, groups: dict) -> bool:
+    """Return whether a unit's host gets its image from the head of the group."""
+    return not unit["head"] and groups[unit["group"]]["image_fanout"] == "head"
 
 
 def rpc_ports(units: list, groups: dict) -> list:

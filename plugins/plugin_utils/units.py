@@ -152,6 +152,7 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
         # An archive takes the place of every registry.
         "image_sources": [] if group.settings["vllm_image_archive"] else _images(group),
         "image_archive": group.settings["vllm_image_archive"],
+        "image_fanout": group.settings["vllm_image_fanout"] if len(group.hosts) > 1 else "each",
         "registry_auth_file": group.settings["vllm_registry_auth_file"],
         "ready_timeout_s": int(env.get("VLLM_ENGINE_READY_TIMEOUT_S", 600)),
         "weights": weights,

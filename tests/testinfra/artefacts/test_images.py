@@ -122,3 +122,41 @@ def test_a_node_with_another_image_under_the_name_is_named(fetch, nodes):
 def test_a_digest_that_nobody_has_is_refused(fetch):
     run = fetch("-e", f"vllm_image={REGISTRY}/small/ascend/vllm-ascend@sha256:{'0' * 64}")
     assert run.rc != 0 and "image_exists" in run.text and "Nothing was changed" in run.text
+
+
+def test_only_the_head_pulls_and_the_other_node_has_it_from_there(fetch, nodes):
+    run = fetch("-e", "vllm_image_fanout=head", registries=[f"{REGISTRY}/small"])
+    assert run.rc == 0, run.out[-3000:]
+    layers = {node.check_output("docker image inspect --format '{{json .RootFS.Layers}}' " + f"{REGISTRY}/{PATH}") for node in nodes.values()}
+    assert len(layers) == 1
+    # What was pulled knows the digest of its registry, what was loaded does not.
+    pulled = {name: "@sha256:" in node.check_output("docker image inspect --format '{{json .RepoDigests}}' " + f"{REGISTRY}/{PATH}")
+              for name, node in nodes.items()}
+    assert pulled == {"a2-node0": True, "a2-node1": False}
+    for node in nodes.values():
+        assert node.run("ls -d /var/lib/ascend-vllm/image-* /run/ascend-vllm/copy-*; grep -rl rrsync /root/.ssh /home/*/.ssh").stdout == ""
+    again = fetch("-e", "vllm_image_fanout=head", registries=[f"{REGISTRY}/small"])
+    assert again.rc == 0 and all(again.recap(host)["changed"] == 0 for host in nodes)
+
+
+def test_old_images_go_on_request_and_those_of_others_never(fetch, nodes):
+    name, other = f"{REGISTRY}/{PATH}", "no.registry.example/stranger/small:1"
+    node = nodes["a2-node1"]
+    assert fetch(registries=[f"{REGISTRY}/small"]).rc == 0
+    for host in nodes.values():
+        host.check_output(MAKE.format(word="of-a-stranger", name=other))
+    node.check_output(f"docker create --name small-in-use {name} /small")
+    try:
+        kept = fetch()
+        assert kept.rc == 0 and all(host.run(f"docker image inspect {name}").rc == 0 for host in nodes.values())
+        gone = fetch("-e", "image_pull_prune=true")
+        assert gone.rc == 0, gone.out[-3000:]
+        assert {key: host.run(f"docker image inspect {name}").rc == 0 for key, host in nodes.items()} == {"a2-node0": False, "a2-node1": True}
+        assert all(host.run(f"docker image inspect {other}").rc == 0 for host in nodes.values())
+    finally:
+        node.check_output("docker rm small-in-use")
+    gone = fetch("-e", "image_pull_prune=true")
+    assert gone.rc == 0 and all(host.run(f"docker image inspect {name}").rc != 0 and host.run(f"docker image inspect {other}").rc == 0
+                                for host in nodes.values())
+    again = fetch("-e", "image_pull_prune=true")
+    assert again.rc == 0 and all(again.recap(host)["changed"] == 0 for host in nodes)

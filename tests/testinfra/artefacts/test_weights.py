@@ -346,7 +346,7 @@ def test_weights_of_another_host_are_copied_by_the_stated_key_and_host_key_only(
     scanned = subprocess.run(["ssh-keyscan", "-t", "ed25519", "198.51.100.12"], capture_output=True, text=True, check=True).stdout
     stated = {"kind": "rsync", "id": "ops@198.51.100.12:/mnt/weights/source", "host_key": scanned.strip().partition(" ")[2]}
     given = (*LARGE, "-e", f"vllm_weights_token_file={tmp_path / 'key'}", "-e", f"vllm_weights_dir={DIR}")
-    other.check_output(f"install -d -o ops -m 700 /home/ops/.ssh && echo '{public}' >>/home/ops/.ssh/authorized_keys")
+    other.check_output(f"install -d -o ops -m 700 ~ops/.ssh && echo '{public}' >>~ops/.ssh/authorized_keys")
     try:
         run = fetch(*given, "-e", json.dumps({"vllm_weights_source": dict(stated, host_key=public)}))
         assert run.rc != 0 and "Host key verification failed" in run.text and "a2-node0: ops@198.51.100.12" in run.text and not is_marked(whole)
@@ -355,4 +355,4 @@ def test_weights_of_another_host_are_copied_by_the_stated_key_and_host_key_only(
         assert contents(whole) == contents(source) and is_marked(whole)
         assert head.run("ls /run/ascend-vllm").stdout.split() == [] and "PRIVATE" not in run.out
     finally:
-        other.check_output("sed -i /ascend-vllm-test/d /home/ops/.ssh/authorized_keys && rm -rf /mnt/weights/source")
+        other.check_output("sed -i /ascend-vllm-test/d ~ops/.ssh/authorized_keys && rm -rf /mnt/weights/source")

@@ -327,3 +327,13 @@ def test_a_half_file_with_a_wrong_beginning_is_fetched_anew_and_nobody_is_accuse
 def test_no_transfers_at_a_time_are_refused(chain, run_module):
     found = run_module(weights_pull, **chain.options(1, chain.fingerprint, streams=0))
     assert found["failed"] and "weights_sync_streams is 0, wanted 1 or more. Remedy" in found["msg"]
+
+
+def test_files_that_are_no_model_are_copied_too(chain, run_module):
+    archive = dict(SOURCE, kind="archive", id="quay.io/x:1", dir=str(chain.place / "n0" / "w"), requirements={})
+    shutil.rmtree(archive["dir"])
+    fill(Path(archive["dir"]), {"part-aaaa": b"a" * 1000, "part-aaab": b"b"})
+    head = run_module(weights_dir, weights=archive, state="verified")
+    assert head["verified"], head
+    found = run_module(weights_pull, **dict(chain.options(1, head["fingerprint"]), weights=dict(archive, dir=chain.dir(1))))
+    assert found["done"] and found["differences"] == [] and (Path(chain.dir(1)) / "part-aaab").read_bytes() == b"b"

@@ -224,3 +224,12 @@ def test_weights_that_are_copied_need_not_be_there_yet(kind, bad):
     cluster.plan["groups"]["vllm"]["weights"].update(kind=kind, id="/srv/model")
     cluster.facts[cluster.hosts[0]]["artefacts"]["weights"][0].update(complete=False, differences=["nothing"], bytes=0)
     assert [entry["check"] for entry in cluster.bad()] == bad
+
+
+@pytest.mark.parametrize(("fanout", "bad"), [("each", ["image_exists"]), ("head", [])])
+def test_an_image_that_comes_from_the_head_need_not_be_in_a_registry(fanout, bad):
+    cluster = Cluster()
+    cluster.plan["groups"]["vllm"]["image_fanout"] = fanout
+    image = {"present": False, "id": None, "registry": None, "source": None, "failed": []}
+    cluster.facts["a2-node1"]["artefacts"]["images"] = {IMAGE: image}
+    assert [entry["check"] for entry in cluster.bad() if entry["host"] == "a2-node1"] == bad

@@ -342,7 +342,20 @@ def test_an_image_has_a_source_for_each_registry_and_none_beside_an_archive(host
     assert group["image_sources"] == ["a.example/ascend/vllm-ascend:v0.13.0", "b.example/quay.io/ascend/vllm-ascend:v0.13.0"]
     assert group["image"] == group["image_sources"][0]
     assert planned(hosts(2, vllm_image="r.example/x:1"))["plan"]["groups"]["vllm"]["image_sources"] == ["r.example/x:1"]
+    assert group["image_fanout"] == "each"
     archive = tmp_path / "image.tar"
     archive.write_bytes(b"")
     group = planned(hosts(2, vllm_image_archive=str(archive)))["plan"]["groups"]["vllm"]
     assert (group["image_sources"], group["image_archive"]) == ([], str(archive))
+
+
+@pytest.mark.parametrize(("nodes", "image", "fanout"), [(2, "r.example/x:1", "head"), (1, "r.example/x:1", "each"), (2, None, "head")])
+def test_an_image_goes_from_node_to_node_where_there_are_several(hosts, planned, nodes, image, fanout):
+    result = planned(hosts(nodes, hardware="a2" if nodes > 1 else "a3", vllm_image_fanout="head", vllm_image=image))
+    assert result["plan"]["groups"]["vllm"]["image_fanout"] == fanout
+
+
+def test_an_image_pinned_by_its_digest_cannot_go_from_node_to_node(hosts, planned):
+    result = planned(hosts(2, vllm_image_fanout="head", vllm_image=f"r.example/x@sha256:{'0' * 64}"))
+    [found] = [entry for entry in result["checks"] if entry["device"] == "vllm_image_fanout"]
+    assert (found["status"], found["host"]) == ("fail", "a2-node0") and "digest" in found["observed"] and "vllm_image_fanout to each" in found["remedy"]

@@ -141,3 +141,10 @@ def test_a_copy_is_looked_at_on_its_node_and_no_hub_is_asked_there():
     head, other = asked(cluster, H), asked(cluster, P)
     assert (head["weights"], other["weights"]) == ([weights], [dict(weights, ask_hub=False)])
     assert head["disk_paths"] == other["disk_paths"] == [DIR]
+
+
+def test_an_image_that_comes_from_the_head_is_looked_for_there_only():
+    cluster = Cluster()
+    sources = cluster.plan["groups"]["vllm"]["image_sources"]
+    cluster.plan["groups"]["vllm"]["image_fanout"] = "head"
+    assert (asked(cluster, H)["image_sources"], asked(cluster, P)["image_sources"]) == ({IMAGE: sources}, {IMAGE: []}) and sources
