@@ -35,7 +35,8 @@ def registry(nodes, playbook):
 def clean(nodes, registry):
     """Nodes that have none of the small images."""
     for node in nodes.values():
-        node.run("docker images --format '{{.Repository}}:{{.Tag}}' | grep /small/ | xargs -r docker rmi -f")
+        # By its id: a name with a digest is not listed as one that docker rmi takes.
+        node.run("docker images --no-trunc --format '{{.ID}} {{.Repository}}' | grep /small | cut -d' ' -f1 | sort -u | xargs -r docker rmi -f")
 
 
 @pytest.fixture
