@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filter: say how the nodes that give their weights away are reached."""
+"""Filter: read the listing of rsync."""
 
 from __future__ import annotations
 

@@ -145,8 +145,22 @@ def _data(group: Group, data: dict, settled: dict, request: dict) -> None:
     entry, found = data_folders.find(data["releases"], release, group.head, "vllm_ascend_version", "release")
     group.checks += found
     group.release = entry or {}
+    group.checks += _together(group)
+    model = group.settings["vllm_model"]
+    recipe, found = data_folders.find(data["recipes"], model, group.head, "vllm_model", "recipe")
+    group.checks += found
+    group.hardware = _one_hardware(group, settled, request)
+    group.machine = data["hardware"].get(group.hardware, {})
+    if recipe and entry and group.hardware:
+        group.recipe, found = recipes.select(model, recipe, release, group.hardware, group.head)
+        group.checks += found
+
+
+def _together(group: Group) -> list:
+    """Return checks for settings of a group that do not go together."""
+    found, source = [], group.settings["vllm_weights_source"] or {}
     if group.settings["vllm_image_fanout"] == "head" and "@" in (group.settings["vllm_image"] or ""):
-        group.checks.append(
+        found.append(
             check(
                 group.head,
                 "variable_value",
@@ -156,14 +170,18 @@ def _data(group: Group, data: dict, settled: dict, request: dict) -> None:
                 "set vllm_image to the image's tag, or vllm_image_fanout to each.",
             )
         )
-    model = group.settings["vllm_model"]
-    recipe, found = data_folders.find(data["recipes"], model, group.head, "vllm_model", "recipe")
-    group.checks += found
-    group.hardware = _one_hardware(group, settled, request)
-    group.machine = data["hardware"].get(group.hardware, {})
-    if recipe and entry and group.hardware:
-        group.recipe, found = recipes.select(model, recipe, release, group.hardware, group.head)
-        group.checks += found
+    if source.get("host_key") and not group.settings["vllm_weights_token_file"]:
+        found.append(
+            check(
+                group.head,
+                "variable_value",
+                "vllm_weights_token_file",
+                f"nothing, with weights of {source.get('id')}",
+                "the private key that this host accepts",
+                "set it to a file on the controller; the account needs to read the folder only.",
+            )
+        )
+    return found
 
 
 def _one_hardware(group: Group, settled: dict, request: dict) -> str | None:

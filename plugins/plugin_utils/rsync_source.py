@@ -20,7 +20,7 @@ def rsync_source(weights: dict, key_file: str = "", known_hosts_file: str = "") 
     ``argv`` is what a call begins with, ``url`` the folder without a slash at its end, ``known_hosts`` the text of an OpenSSH
     known_hosts file with the one host. ``key_file`` is the path of a private key over SSH, of a password file for a daemon.
     """
-    url = weights["id"].rstrip("/") if len(weights["id"]) > 1 else weights["id"]
+    url = weights["id"].rstrip("/")
     found = {"argv": ["rsync"], "url": url, "known_hosts": ""}
     match = OVER_SSH.match(url) if weights["kind"] == "rsync" else None
     if match:

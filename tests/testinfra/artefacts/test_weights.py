@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 
-from conftest import LAB, PROJECT, VARS
+from conftest import LAB, PROJECT, VARS, no_trust
 
 HUB = "http://198.51.100.2:8090"
 DIR = "/mnt/weights/DeepSeek-R1-W8A8"
@@ -257,12 +257,6 @@ def copies(nodes):
     yield sums
     for name in ("a2-node0", "a2-node1"):
         nodes[name].check_output(f"rm -rf {COPY}")
-
-
-def no_trust(nodes):
-    """Return whether nothing of the keys is left on the nodes."""
-    left = [node.run("grep -rl rrsync /root/.ssh /home/*/.ssh; ls -d /run/ascend-vllm/copy-*").stdout for node in nodes.values()]
-    return not any(left)
 
 
 LOCAL = ("-e", "vllm_weights_target=local", "-e", f"vllm_weights_dir={COPY}")

@@ -359,3 +359,10 @@ def test_an_image_pinned_by_its_digest_cannot_go_from_node_to_node(hosts, planne
     result = planned(hosts(2, vllm_image_fanout="head", vllm_image=f"r.example/x@sha256:{'0' * 64}"))
     [found] = [entry for entry in result["checks"] if entry["device"] == "vllm_image_fanout"]
     assert (found["status"], found["host"]) == ("fail", "a2-node0") and "digest" in found["observed"] and "vllm_image_fanout to each" in found["remedy"]
+
+
+@pytest.mark.parametrize(("token", "bad"), [(None, ["vllm_weights_token_file"]), ("key", [])])
+def test_weights_of_a_host_over_ssh_need_a_private_key(hosts, planned, tmp_path, token, bad):
+    source = {"kind": "rsync", "id": "me@h.example:/srv/m", "host_key": "ssh-ed25519 AAAA"}
+    result = planned(hosts(2, vllm_weights_source=source, vllm_weights_token_file=token and str(tmp_path / token)))
+    assert [entry["device"] for entry in result["checks"] if entry["status"] == "fail"] == bad
