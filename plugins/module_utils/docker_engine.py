@@ -9,6 +9,7 @@ trip or look again every second, where starting one Ansible task per question wo
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -97,6 +98,40 @@ class DockerEngine:
         if status != 200:
             return []
         return _TERMINAL.sub("", demultiplex(body).decode("utf-8", "replace")).splitlines()
+
+
+    def pull(self, reference, registry="", login=None):
+        """Pull an image and yield what the engine says meanwhile, one decoded object each (C(status), C(id), C(progressDetail), C(error)).
+
+        C(login): C(user:password) in base64 for the C(registry), or None. Waits for the next object as long as the engine is silent;
+        closing the generator ends the pull.
+        """
+        headers = {}
+        if login:
+            user, dummy, password = base64.b64decode(login).decode("utf-8").partition(":")
+            value = json.dumps({"username": user, "password": password, "serveraddress": registry})
+            headers["X-Registry-Auth"] = base64.urlsafe_b64encode(value.encode("utf-8")).decode("ascii")
+        connection = _UnixConnection(self.path, None)
+        try:
+            connection.request("POST", "/images/create?fromImage=" + quote(reference, safe=""), headers=headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                body = answer.read().decode("utf-8", "replace").strip()
+                try:
+                    body = json.loads(body)["message"]
+                except (ValueError, KeyError, TypeError):
+                    pass
+                yield {"error": "the engine answered %d: %s" % (answer.status, body)}
+                return
+            for line in answer:
+                if line.strip():
+                    yield json.loads(line.decode("utf-8", "replace"))
+        except (http.client.HTTPException, ValueError) as error:
+            raise OSError("%s gave no valid answer: %s" % (self.path, str(error) or type(error).__name__)) from error
+        except OSError as error:
+            raise OSError("%s: %s" % (self.path, error.strerror or error)) from error
+        finally:
+            connection.close()
 
 
 def _indices(text):

@@ -9,6 +9,10 @@ A check result is ``{host, check, device, status: pass|warn|fail|unknown, observ
 from __future__ import annotations
 
 
+#: What to do where root may not write or read: NFS servers take root's rights away unless they are told not to.
+ROOT_MAY = "let root write and read there from this node; on NFS: no_root_squash, or a directory that the anonymous user owns"
+
+
 def finding(host, check, status, observed, expected, remedy="", device="") -> dict:
     """Return one check result."""
     return {
@@ -35,11 +39,27 @@ def _short(value):
     return f"{len(value)} layers, last {str(value[-1])[7:19] if value else 'none'}" if isinstance(value, list) else str(value)
 
 
-def shared_findings(hosts, hostvars, directory) -> list:
-    """Return failed checks for nodes that do not see the token the head wrote."""
-    return [finding(host, "weights_shared", "fail", "the head's token is not there", f"{directory} is one directory on {', '.join(hosts)}",
-                    "mount the shared file system on this node", device=directory)
-            for host in hosts if not hostvars[host]["weights_sync_seen"]["stat"]["exists"]]
+def shared_findings(hosts, hostvars, group) -> list:
+    """Return failed checks for nodes whose container did not read the token, or for the head if its container could not write it.
+
+    ``weights_sync_seen`` of each host is the result of docker_container: the token is in ``container.Output``, or ``msg`` says why not.
+    """
+    directory, head, found = group["weights"]["dir"], group["head"], []
+    token = hostvars[head]["weights_sync_random"]
+    for host in [head] + [host for host in hosts if host != head]:
+        seen = hostvars[host]["weights_sync_seen"]
+        if token in str((seen.get("container") or {}).get("Output") or "").split():
+            continue
+        said = " ".join(str(seen.get("msg") or "it read nothing").split())[:300]
+        may = "Permission denied" in said or "Read-only" in said
+        remedy = ROOT_MAY if may else "look at the Docker engine of this node" if host == head else "mount the shared file system on this node"
+        if host == head:
+            # Without a token nothing can be said of the others.
+            return [finding(host, "weights_shared", "fail", f"a container could not write the head's token: {said}",
+                            f"root of a container of {group['image']} can write to {directory}", remedy, device=directory)]
+        found.append(finding(host, "weights_shared", "fail", f"a container did not see the head's token: {said}",
+                             f"{directory} is one directory on {', '.join(hosts)}", remedy, device=directory))
+    return found
 
 
 def weights_findings(hosts, hostvars, group, fact="weights_sync_found") -> list:
@@ -49,8 +69,11 @@ def weights_findings(hosts, hostvars, group, fact="weights_sync_found") -> list:
     for host in hosts:
         here = hostvars[host][fact]
         if not here["verified"]:
+            # A directory that the head has proved is proved on every node that sees it.
+            other = wanted["verified"] and group["weights"].get("target", "shared") != "local"
+            remedy = "mount the shared file system on this node" if other else "run site.yml, which fetches only what is missing"
             found.append(finding(host, "weights_complete", "fail", "; ".join(here["differences"][:5]) or "never verified", "the whole model, every file proved",
-                                 "run site.yml, which fetches only what is missing", device=directory))
+                                 remedy, device=directory))
         elif here["fingerprint"] != wanted["fingerprint"]:
             found.append(finding(host, "weights_equal", "fail", f"{here['files']} files, {here['bytes']} bytes",
                                  f"{wanted['files']} files, {wanted['bytes']} bytes with the same content, as on {group['head']}",

@@ -1,15 +1,18 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small model hub that speaks as much of ModelScope's protocol as its real client (1.40) asks for.
+"""A small model hub that speaks as much of two protocols as their real clients ask for: ModelScope's (1.40) and Hugging Face's (2.4).
 
-Served, for every model given with ``--model OWNER/NAME=FOLDER``, at revision ``master``:
+Served, for every model given with ``--model OWNER/NAME=FOLDER``, at revision ``master`` (ModelScope) or ``main`` (Hugging Face):
 
 - ``GET /api/v1/models/OWNER/NAME``: what the model is
 - ``GET /api/v1/models/OWNER/NAME/revisions``: its branches
 - ``GET /api/v1/models/OWNER/NAME/repo/files?Revision=&Recursive=&Root=``: the files, with size and SHA-256
 - ``GET|HEAD /api/v1/models/OWNER/NAME/repo?Revision=&FilePath=``: one file; a ``Range`` is answered with 206
 - ``GET /api/v1/repos/internalAccelerationInfo``: no acceleration here
+
+- ``GET /api/models/OWNER/NAME/revision/REVISION`` and ``.../tree/REVISION``: the commit, and the files; those of git LFS with their SHA-256
+- ``GET|HEAD /OWNER/NAME/resolve/REVISION/PATH``: one file, with its commit, size and hash in headers of their own
 
 - ``POST /_lab/fault`` with ``{kind, path, status, after_bytes, rate, times}``: what goes wrong from here on; ``POST /_lab/clear`` ends it
 
@@ -34,12 +37,15 @@ import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 REVISION = "master"
+HF_REVISION = "main"
 _CHUNK = 1 << 20
 _NOT_FOUND = 10010205001
 _MODEL_PATH = re.compile(r"^/api/v1/models/(?P<model>[^/]+/[^/]+)(?P<rest>/.*)?$")
+_HF_API = re.compile(r"^/api/models/(?P<model>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)$")
+_HF_FILE = re.compile(r"^/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
@@ -53,9 +59,22 @@ class RepoFile:
     sha256: str
     modified: int
 
+    @property
+    def is_lfs(self) -> bool:
+        """Whether a hub keeps it in git LFS."""
+        return self.size > _CHUNK
+
+    def git_oid(self) -> str:
+        """The id of its git blob."""
+        return hashlib.sha1(b"blob %d\0" % self.size + self.source.read_bytes(), usedforsecurity=False).hexdigest()
+
 
 class NotFoundError(Exception):
-    """The hub has no such thing; the text goes to the client."""
+    """The hub has no such thing; the text goes to the client, and Hugging Face's code for it."""
+
+    def __init__(self, text: str, code: str = "EntryNotFound"):
+        super().__init__(text)
+        self.code = code
 
 
 class RangeError(Exception):
@@ -85,7 +104,7 @@ def file_entry(file: RepoFile) -> dict:
         "Size": file.size,
         "Sha256": file.sha256,
         "Revision": file.sha256[:40],
-        "IsLFS": file.size > _CHUNK,
+        "IsLFS": file.is_lfs,
         "Mode": "33188",
         "CommittedDate": file.modified,
     }
@@ -110,6 +129,19 @@ def listing(files: dict[str, RepoFile], recursive: bool, root: str = "") -> list
         if recursive or not parents:
             entries[path] = file_entry(file)
     return list(entries.values())
+
+
+def commit_of(files: dict[str, RepoFile]) -> str:
+    """The commit that a Hugging Face hub would name: another one when any file is another."""
+    return hashlib.sha1("".join(f"{path} {file.sha256}\n" for path, file in sorted(files.items())).encode(), usedforsecurity=False).hexdigest()
+
+
+def tree_entry(file: RepoFile) -> dict:
+    """A file as Hugging Face lists it."""
+    entry = {"type": "file", "oid": file.git_oid(), "size": file.size, "path": file.path}
+    if file.is_lfs:
+        entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 135}
+    return entry
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -184,10 +216,13 @@ class Handler(BaseHTTPRequestHandler):
         self._file = None
         self._sent = 0
         self._status = 0
+        self._more: dict[str, str] = {}
         began = time.time()
         try:
             self._route()
         except NotFoundError as error:
+            # How the clients of Hugging Face tell what is not there.
+            self._more = {"X-Error-Code": error.code, "X-Error-Message": str(error)}
             self._json({"Code": _NOT_FOUND, "Message": str(error), "RequestId": "", "Success": False}, status=404)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
@@ -211,6 +246,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Faults of the lab are set and cleared."""
         self._sent = 0
+        self._more = {}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/_lab/fault":
             self.server.faults = [*self.server.faults, Fault(**json.loads(body))]
@@ -225,6 +261,9 @@ class Handler(BaseHTTPRequestHandler):
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         if url.path == "/api/v1/repos/internalAccelerationInfo":
             return self._data({})
+        for pattern, answer in ((_HF_API, self._hf_api), (_HF_FILE, self._hf_file)):
+            if match := pattern.match(url.path):
+                return answer(**{name: unquote(value) for name, value in match.groupdict().items()})
         match = _MODEL_PATH.match(url.path)
         if not match:
             raise NotFoundError(f"no such page: {url.path}")
@@ -252,10 +291,37 @@ class Handler(BaseHTTPRequestHandler):
             return self._send_file(files[path])
         raise NotFoundError(f"no such page: {url.path}")
 
+    def _hf_files(self, model: str, revision: str) -> dict[str, RepoFile]:
+        files = self.server.models.get(model)
+        if files is None:
+            raise NotFoundError(f"model {model} does not exist", "RepoNotFound")
+        if revision not in (HF_REVISION, commit_of(files)):
+            raise NotFoundError(f"model {model} has no revision {revision}", "RevisionNotFound")
+        return files
+
+    def _hf_api(self, model: str, what: str, revision: str) -> None:
+        files = self._hf_files(model, revision)
+        if what == "tree":
+            return self._json([tree_entry(file) for file in files.values()])
+        self._json({"_id": "1", "id": model, "modelId": model, "sha": commit_of(files), "private": False, "disabled": False, "gated": False,
+                    "downloads": 0, "likes": 0, "tags": [], "siblings": [{"rfilename": path} for path in files]})
+
+    def _hf_file(self, model: str, revision: str, path: str) -> None:
+        files = self._hf_files(model, revision)
+        if path not in files:
+            raise NotFoundError(f"model {model} has no file {path!r}")
+        file = files[path]
+        self._more = {"X-Repo-Commit": commit_of(files)}
+        if file.is_lfs:
+            self._more.update({"X-Linked-Size": str(file.size), "ETag": f'"{file.sha256}"'})
+        else:
+            self._more.update({"ETag": f'"{file.git_oid()}"'})
+        self._send_file(file)
+
     def _data(self, data: dict) -> None:
         self._json({"Code": 200, "Data": data, "Message": "success", "RequestId": "", "Success": True})
 
-    def _json(self, blob: dict, status: int = 200) -> None:
+    def _json(self, blob: dict | list, status: int = 200) -> None:
         body = json.dumps(blob).encode()
         self._head(status, {"Content-Type": "application/json; charset=utf-8", "Content-Length": str(len(body))})
         self._body(body)
@@ -265,7 +331,10 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.server.fault_of(file.path, ("status", "cut", "stall", "slow", "wrong_byte")) if self.command == "GET" else None
         if fault and fault.kind == "status":
             return self._json({"Code": fault.status, "Message": "a fault of the lab", "RequestId": "", "Success": False}, status=fault.status)
-        headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{file.sha256}"', "X-Linked-Etag": file.sha256}
+        headers = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", "ETag": f'"{file.sha256}"'}
+        # Only what is in git LFS has the hash of its content.
+        if file.is_lfs or not self._more:
+            headers["X-Linked-Etag"] = file.sha256
         try:
             wanted = parse_range(self.headers.get("Range"), file.size)
         except RangeError as error:
@@ -300,7 +369,7 @@ class Handler(BaseHTTPRequestHandler):
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self._status = status
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {**headers, **self._more}.items():
             self.send_header(name, value)
         self.end_headers()
 

@@ -191,8 +191,9 @@ def partly(head):
 
 @pytest.mark.parametrize(("fault", "said"), [
     ({"kind": "status", "status": 404}, "no such model, revision or file"),
+    ({"kind": "status", "status": 429}, "the hub wants fewer requests"),
     ({"kind": "wrong_byte"}, None),
-], ids=["404", "wrong-byte"])
+], ids=["404", "429", "wrong-byte"])
 def test_a_hub_that_never_gives_the_right_bytes_marks_nothing(weights, fetch, hub, fault, said):
     hub.fault(**fault)
     run = fetch()
@@ -232,6 +233,56 @@ def test_a_directory_that_is_not_shared_is_named(weights, fetch, nodes):
         assert run.rc != 0 and "a2-node1" in run.text and "weights_shared" in run.text and not is_marked(weights)
     finally:
         nodes["a2-node1"].check_output("umount /mnt/weights")
+
+
+#: Binds a directory on itself so that root acts there as nobody, as an NFS server with root_squash has it: on the disk its files are nobody's,
+#: and what others own it may not change. (An idmapped mount; Linux 5.12.)
+SQUASH = """
+import ctypes, os, subprocess, sys
+libc, path = ctypes.CDLL(None, use_errno=True), sys.argv[1].encode()
+class Attributes(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns")]
+def call(*arguments):
+    done = libc.syscall(*arguments)
+    assert done >= 0, os.strerror(ctypes.get_errno())
+    return done
+holder = subprocess.Popen(["unshare", "--user", "sh", "-c", "echo; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+holder.stdout.readline()
+for name in ("uid_map", "gid_map"):
+    open("/proc/%d/%s" % (holder.pid, name), "w").write("65534 0 1")
+tree = call(428, -100, path, 1)
+attributes = Attributes(0x100000, 0, 0, os.open("/proc/%d/ns/user" % holder.pid, os.O_RDONLY))
+call(442, tree, b"", 0x1000, ctypes.byref(attributes), ctypes.sizeof(attributes))
+call(429, tree, b"", -100, path, 4)
+holder.communicate()
+"""
+
+
+def test_a_server_that_takes_root_s_rights_away_is_said_with_its_remedy(weights, fetch, head, tmp_path):
+    """What root_squash does, on the head: the directory is root's, and root is nobody there."""
+    head.check_output(f"mkdir -p {DIR} && cat >/run/squash.py <<'END'\n{SQUASH}\nEND\npython3 /run/squash.py {DIR}")
+    try:
+        run = fetch()
+        assert run.rc != 0 and "weights_shared" in run.text and "Permission denied" in run.text and "no_root_squash" in run.text, run.out[-3000:]
+        assert "a2-node0" in run.text and not is_marked(weights)
+    finally:
+        head.check_output(f"umount {DIR}")
+
+
+def test_a_node_with_an_older_copy_of_its_own_is_named(whole, fetch, nodes):
+    """The directory is not shared, and what lies there on node 1 was whole once."""
+    node = nodes["a2-node1"]
+    node.check_output(
+        f"mkdir -p /srv/older && cp -a {DIR} /srv/older/ && mount --bind /srv/older /mnt/weights && cd {DIR} && echo >>config.json && python3 -c '"
+        "import json, os; path = \"MARKER\"; said = json.load(open(path)); seen = os.stat(\"config.json\")\n"
+        "for entry in said[\"files\"]:\n"
+        "  if entry[\"path\"] == \"config.json\": entry.update(size=seen.st_size, mtime_ns=seen.st_mtime_ns, sha256=\"0\" * 64)\n"
+        "json.dump(said, open(path, \"w\"))'".replace("MARKER", MARKER))
+    try:
+        run = fetch()
+        assert run.rc != 0 and "weights_equal" in run.text and "a2-node1" in run.text and "mount the same directory" in run.text, run.out[-3000:]
+    finally:
+        node.check_output("umount /mnt/weights && rm -rf /srv/older")
 
 
 def test_a_group_is_not_started_on_weights_that_are_not_proved(whole, playbook, head):
@@ -295,6 +346,49 @@ def test_a_node_that_cannot_be_written_to_is_named_and_the_key_goes(copies, fetc
     finally:
         node.check_output(f"umount {COPY}")
     assert fetch(*LOCAL).rc == 0 and copies("a2-node0") == copies("a2-node1")
+
+
+def test_a_disk_that_fills_while_downloading_is_named_and_the_next_run_goes_on(copies, hub, nodes, playbook):
+    head = nodes["a2-node0"]
+    head.check_output(f"mkdir -p {COPY} && mount -t tmpfs -o size=2G none {COPY}")
+    hub.fault("slow", rate=4_000_000)
+    argv = ["ansible-playbook", "ascend.vllm.fetch", "-i", "a2_pair", "-e", f"@{VARS}", "-e", "preflight_mesh=off", *LOCAL]
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("MOLECULE_", "ANSIBLE_"))}
+    try:
+        run = subprocess.Popen(argv, cwd=PROJECT / "inventories", env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        deadline = time.monotonic() + 120
+        while int(head.check_output(f"du -sb {COPY} | cut -f1")) < 1_000_000:
+            assert time.monotonic() < deadline and run.poll() is None, run.communicate()[0][-3000:]
+            time.sleep(0.2)
+        # The file system ends where the download is.
+        head.run(f"dd if=/dev/zero of={COPY}/.filler bs=64k")
+        text = " ".join(run.communicate(timeout=120)[0].split())
+        assert run.returncode != 0 and "the disk is full" in text and "a2-node0" in text and "make room" in text, text[-3000:]
+        assert not any(node.file(f"{COPY}/{MARKER}").exists for node in nodes.values()) and no_trust(nodes)
+        head.check_output(f"rm {COPY}/.filler")
+        hub.post("/_lab/clear")
+        again = playbook("ascend.vllm.fetch", "-e", "preflight_mesh=off", *LOCAL)
+        assert again.rc == 0 and copies("a2-node0") == copies("a2-node1"), again.out[-3000:]
+    finally:
+        head.check_output(f"umount {COPY}")
+
+
+def test_the_other_hub_s_client_fetches_once_and_every_file_is_proved(whole, fetch, hub):
+    """Hugging Face's own client, as it is in the serving image; its small files have no hash but git's."""
+    first = contents(whole)
+    for path in whole.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    hub.mark()
+    given = ("-e", json.dumps({"vllm_weights_source": {"kind": "huggingface", "id": "vllm-ascend/DeepSeek-R1-W8A8", "revision": "main", "endpoint": HUB}}))
+    run = fetch(*given)
+    assert run.rc == 0, run.out[-3000:]
+    sizes = {entry["path"]: entry["size"] for entry in json.loads((whole / MARKER).read_text())["files"]}
+    assert contents(whole) == first and {name: hub.sent()[name] for name in SHARDS} == {name: sizes[name] for name in SHARDS}
+    flip(whole / SHARDS[0])
+    os.utime(whole / SHARDS[0])
+    hub.mark()
+    run = fetch(*given)
+    assert run.rc == 0 and contents(whole) == first and set(hub.sent()) == {SHARDS[0]}, run.out[-3000:]
 
 
 @pytest.fixture

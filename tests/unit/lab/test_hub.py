@@ -263,3 +263,31 @@ def test_a_cut_and_a_stall_end_in_the_middle(served):
     with pytest.raises(TimeoutError):
         ask(address, FILE)
     post(address, "/_lab/clear", {})
+
+
+def test_the_other_protocol_lists_and_gives_the_same_files(served):
+    address, _log = served
+    answer, body = ask(address, f"/api/models/{MODEL}/revision/main")
+    info = json.loads(body)
+    assert answer.status == 200 and len(info["sha"]) == 40 and {entry["rfilename"] for entry in info["siblings"]} == {
+        "config.json", "weights.safetensors", "extra/deep/note.txt"}
+    listed = {entry["path"]: entry for entry in json.loads(ask(address, f"/api/models/{MODEL}/tree/main?recursive=true")[1])}
+    # The id of a blob, as git counts it.
+    assert listed["config.json"]["oid"] == hashlib.sha1(b"blob 2\0{}").hexdigest() and "lfs" not in listed["config.json"]
+    answer, body = ask(address, f"/{MODEL}/resolve/{info['sha']}/extra/deep/note.txt", headers={"Range": "bytes=2-"})
+    assert (answer.status, body) == (206, b"note")
+    assert (answer.headers["X-Repo-Commit"], answer.headers["X-Linked-Etag"]) == (info["sha"], None)
+    assert answer.headers["ETag"] == f'"{listed["extra/deep/note.txt"]["oid"]}"'
+
+
+def test_a_large_file_is_kept_by_its_hash_in_the_other_protocol(tmp_path):
+    (tmp_path / "large.safetensors").write_bytes(b"x" * (2 << 20))
+    entry = hub.tree_entry(hub.scan(tmp_path)["large.safetensors"])
+    assert entry["lfs"]["oid"] == hashlib.sha256(b"x" * (2 << 20)).hexdigest() and entry["lfs"]["size"] == entry["size"] == 2 << 20
+
+
+@pytest.mark.parametrize(("path", "code"), [
+    ("/api/models/none/such/revision/main", "RepoNotFound"), (f"/api/models/{MODEL}/tree/v9", "RevisionNotFound"), (f"/{MODEL}/resolve/main/none", "EntryNotFound")])
+def test_what_the_other_protocol_does_not_have_is_said_with_its_code(served, path, code):
+    answer, _body = ask(served[0], path)
+    assert (answer.status, answer.headers["X-Error-Code"]) == (404, code)

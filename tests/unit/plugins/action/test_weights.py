@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""weights_verify and weights_wait on scripted nodes: slices, progress, what fails and why."""
+"""weights_verify, weights_wait and image_fetch on scripted nodes: slices, progress, what fails and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from unittest import mock
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.plugins.action import weights_verify, weights_wait
+from ansible_collections.ascend.vllm.plugins.action import image_fetch, weights_verify, weights_wait
+from ansible_collections.ascend.vllm.plugins.modules import image_fetch as fetch_documented
 from ansible_collections.ascend.vllm.plugins.modules import weights_verify as verify_documented
 from ansible_collections.ascend.vllm.plugins.modules import weights_wait as wait_documented
 
@@ -96,7 +97,37 @@ def test_no_byte_for_too_long_is_a_stall_and_a_slow_byte_is_none():
     assert found["result"]["stalled"] and "no byte has come for 120 s" in found["result"]["msg"] and len(found["lines"]) == 13
 
 
-@pytest.mark.parametrize(("plugin", "documented"), [(weights_verify, verify_documented), (weights_wait, wait_documented)])
+def pulled(count, events, running=True, done=False, error=None, **more):
+    """Return a slice of a pull."""
+    return dict({"running": running, "done": done, "error": error, "bytes": count, "layers": 5, "layers_done": 2, "events": events}, **more)
+
+
+def test_a_pull_is_begun_once_shown_and_ends():
+    found = run(image_fetch, [pulled(10**9, 5), pulled(2 * 10**9, 9), pulled(3 * 10**9, 12, False, True)], name="i", total_bytes=3 * 10**9)
+    assert (found["result"]["failed"], found["result"]["changed"], found["result"]["bytes"]) == (False, True, 3 * 10**9)
+    assert found["lines"][0] == "  [    5 s] n0: pulled 1.0 GB of 3.0 GB, 200.0 MB/s, about 10 s left, 2 of 5 layers" and len(found["lines"]) == 2
+    assert [given["begin"] for dummy, given in found["calls"]] == [True, False, False]
+
+
+def test_an_engine_that_cannot_pull_gives_the_cause():
+    found = run(image_fetch, [pulled(1, 1, False, error="write /x: no space left on device")], name="i")
+    assert found["result"]["failed"] and "n0: i was not pulled: the disk is full (write /x" in found["result"]["msg"]
+
+
+def test_a_silent_engine_is_given_up_and_its_pull_ended():
+    silent = [pulled(1000, 7, takes=50.0) for dummy in range(4)]
+    found = run(image_fetch, [*silent, pulled(1000, 7, False, error="ended")], name="i", stall_s=120)
+    assert found["result"]["stalled"] and "nothing has come for 120 s" in found["result"]["msg"]
+    assert [given.get("stop", False) for dummy, given in found["calls"]] == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize("answer", [{"failed": True, "msg": "no engine"}, {"unreachable": True, "msg": "gone"}])
+def test_a_pull_that_cannot_be_looked_at_fails(answer):
+    result = run(image_fetch, [answer], name="i")["result"]
+    assert result["failed"] and result["msg"] == answer["msg"]
+
+
+@pytest.mark.parametrize(("plugin", "documented"), [(weights_verify, verify_documented), (weights_wait, wait_documented), (image_fetch, fetch_documented)])
 def test_the_documentation_lists_the_plugin_s_options(plugin, documented):
     options = yaml.safe_load(documented.DOCUMENTATION)["options"]
     taken = {}

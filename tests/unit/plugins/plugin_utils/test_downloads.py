@@ -24,6 +24,22 @@ def test_each_cause_is_named_with_the_client_s_line_and_a_remedy(line, cause, re
     assert cause in text and line in text and remedy in text.partition("Remedy: ")[2]
 
 
+@pytest.mark.parametrize(("line", "cause", "remedy"), [
+    ("failed to register layer: write /x: no space left on device", "the disk is full", "Docker Root Dir"),
+    ("toomanyrequests: You have reached your pull rate limit", "fewer requests", "vllm_image_registries"),
+    ("pull access denied for x, repository does not exist or may require 'docker login'", "the registry refuses", "vllm_registry_auth_file"),
+    ("unauthorized: authentication required", "the registry refuses", "vllm_registry_auth_file"),
+    ("the engine answered 404: manifest unknown", "no such image", "vllm_image"),
+    ("no matching manifest for linux/arm64/v8 in the manifest list entries", "this architecture", "vllm_image"),
+    ("Get https://r/v2/: x509: certificate signed by unknown authority", "does not trust", "certs.d"),
+    ("Get https://r/v2/: dial tcp: lookup r: no such host", "cannot be reached", "DNS"),
+    ("/var/run/docker.sock: No such file or directory", "the Docker engine does not answer", "systemctl status docker"),
+])
+def test_each_cause_of_an_engine_is_named(line, cause, remedy):
+    text = downloads.explain([line], None, downloads.OF_AN_ENGINE)
+    assert cause in text and line in text and remedy in text.partition("Remedy: ")[2]
+
+
 def test_a_cause_that_is_not_known_gives_the_last_words():
     assert downloads.explain(["a", "b", ""], 3) == (
         "the client ended with 3, its last words: b. Remedy: run again; what is whole is kept, and only the rest is fetched.")

@@ -47,10 +47,27 @@ def test_images():
     assert bad(found) == [("image_equal", "fail")] * 2
 
 
+def token(output=None, msg=None):
+    """Return what the container that wrote or read the token left behind."""
+    seen = {"container": {"Output": output}} if output is not None else {}
+    return {"weights_sync_random": "c0ffee", "weights_sync_seen": dict(seen, msg=msg, failed=False)}
+
+
 def test_a_shared_directory_is_seen_by_all():
-    seen = {H: {"weights_sync_seen": {"stat": {"exists": True}}}, P: {"weights_sync_seen": {"stat": {"exists": False}}}}
-    assert [(check["host"], check["status"], check["device"]) for check in findings.shared_findings([H, P], seen, DIR)] == [(P, "fail", DIR)]
-    assert findings.shared_findings([H], seen, DIR) == []
+    group = dict(GROUP, image=IMAGE)
+    assert findings.shared_findings([H, P], {H: token("c0ffee\n"), P: token("c0ffee\n")}, group) == []
+    for said, remedy in (("cat: /mnt/x: No such file or directory", "mount the shared file system"), ("cat: /mnt/x: Permission denied", "no_root_squash"),
+                         ("Error creating container: bind source path does not exist: /mnt", "mount the shared file system")):
+        found = findings.shared_findings([H, P], {H: token("c0ffee\n"), P: token(said, said)}, group)
+        assert [(check["host"], check["status"], check["device"]) for check in found] == [(P, "fail", DIR)] and bad(found)
+        assert said in found[0]["observed"] and remedy in found[0]["remedy"]
+
+
+def test_without_a_token_only_the_head_is_named():
+    said = "/bin/sh: 1: cannot create /mnt/x: Permission denied"
+    found = findings.shared_findings([P, H], {H: token(said, said), P: token("cat: no such file", "x")}, dict(GROUP, image=IMAGE))
+    assert [(check["host"], check["check"]) for check in found] == [(H, "weights_shared")]
+    assert said in found[0]["observed"] and "no_root_squash" in found[0]["remedy"]
 
 
 def weights(complete=True, fingerprint="f", **more):
@@ -65,7 +82,11 @@ def test_weights_are_whole_and_the_same_on_all():
     assert bad(found) == [("weights_equal", "fail")]
     found = findings.weights_findings([H, P], {H: weights(), P: weights(False, differences=list("abcdefg"))}, GROUP)
     assert [(check["host"], check["check"], check["observed"]) for check in found] == [(P, "weights_complete", "a; b; c; d; e")]
-    assert bad(found) == [("weights_complete", "fail")]
+    assert bad(found) == [("weights_complete", "fail")] and "mount the shared file system" in found[0]["remedy"]
+    for target, head in (("local", True), ("shared", False)):
+        group = dict(GROUP, weights={"dir": DIR, "target": target})
+        found = findings.weights_findings([H, P], {H: weights(head), P: weights(False)}, group)
+        assert all("run site.yml" in check["remedy"] for check in found) and found
 
 
 @pytest.mark.parametrize("env, wanted", [
