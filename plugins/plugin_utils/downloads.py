@@ -11,6 +11,7 @@ from .findings import ROOT_MAY
 
 #: What the clients of ModelScope and Hugging Face print, and what to do about it: the first that matches counts.
 CAUSES = (
+    (r"exec: \S+: not found", "the serving image has no client of this hub", "use the other hub, or an image that has it: vllm_weights_source, vllm_image"),
     (r"No space left on device|Errno 28|disk quota exceeded", "the disk is full", "make room; what is whole is kept, and the next run goes on from there"),
     (r"\b401\b|[Uu]nauthorized|\b403\b|[Ff]orbidden|gated", "the hub refuses", "give a token that may read the model: vllm_weights_token_file"),
     (r"\b404\b|[Nn]ot [Ff]ound|does ?n.t exist|not exist", "the hub has no such model, revision or file", "correct id and revision in vllm_weights_source"),

@@ -67,11 +67,15 @@ def median(samples: list, key="seconds") -> float:
 
 
 def in_turn(commands: dict, times: int) -> dict:
-    """Run each command ``times`` times, in turn, so that a slow moment of the machine meets all of them: ``{name: [Sample]}``."""
+    """Run each command ``times`` times, in turn, so that a slow moment of the machine meets all of them: ``{name: [Sample]}``.
+
+    A command may have ``before``, a function that is called first and is not measured.
+    """
     samples: dict = {name: [] for name in commands}
     for _count in range(times):
         for name, command in commands.items():
-            samples[name].append(Sample(**command))
+            command.get("before", lambda: None)()
+            samples[name].append(Sample(**{key: value for key, value in command.items() if key != "before"}))
     return samples
 
 

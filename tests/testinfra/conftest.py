@@ -27,6 +27,18 @@ docker ps -aq --no-trunc | xargs -r docker inspect --format '{{.Name}} {{.Id}} {
 """
 
 
+def pytest_configure(config):
+    """Make the mark known."""
+    config.addinivalue_line("markers", "extra: a case that another one in `make test` is close to; `make test-all` runs it (CASES=all)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the extra cases out, unless all are wanted."""
+    extra = [item for item in items if item.get_closest_marker("extra") and os.environ.get("CASES") != "all"]
+    config.hook.pytest_deselected(items=extra)
+    items[:] = [item for item in items if item not in extra]
+
+
 def no_trust(nodes):
     """Return whether nothing is left on the nodes of the keys by which they copied from each other."""
     left = [node.run("grep -rl rrsync /root/.ssh /home/*/.ssh; ls -d /run/ascend-vllm/copy-*").stdout for node in nodes.values()]

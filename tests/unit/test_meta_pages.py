@@ -50,7 +50,7 @@ def make_targets():
 def parts(*sets):
     """Return ``{part: minutes}`` of tests/parts.conf, of all sets or of those named."""
     rows = [line.split(None, 3) for line in (TOP / "tests" / "parts.conf").read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return {row[0]: int(row[2]) for row in rows if not sets or row[1] in sets}
+    return {row[0]: float(row[2]) for row in rows if not sets or row[1] in sets}
 
 
 def unknown(words):
@@ -124,7 +124,7 @@ def test_the_budget_of_every_part_is_in_the_testing_page():
     rows = {}
     for line in (TOP / "docs" / "testing.md").read_text().splitlines():
         cells = [cell.strip(" `") for cell in line.strip().strip("|").split("|")]
-        if line.lstrip().startswith("|") and len(cells) > 1 and re.fullmatch(r"\d+", cells[-1]):
-            rows[cells[0]] = int(cells[-1])
+        if line.lstrip().startswith("|") and len(cells) > 1 and re.fullmatch(r"\d+(\.\d)?", cells[-1]):
+            rows[cells[0]] = float(cells[-1])
     assert {name: rows.get(name) for name in parts()} == parts()
     assert sum(parts("core").values()) <= 40

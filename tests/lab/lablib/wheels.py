@@ -44,7 +44,7 @@ def _make_wheel_layer(part: Path) -> None:
         _pip_install(python, site, log)
     scripts = tree / "usr/local/bin"
     scripts.mkdir(parents=True)
-    for name in ("vllm", "modelscope"):
+    for name in ("vllm", "modelscope", "hf"):
         shutil.move(site / "bin" / name, scripts / name)
         _set_interpreter(scripts / name)
     for pattern in _UNUSED:

@@ -77,6 +77,7 @@ def test_the_next_registry_is_used_and_the_first_one_reported(fetch, nodes, regi
     assert again.rc == 0 and all(again.recap(host)["changed"] == 0 for host in nodes)
 
 
+@pytest.mark.extra
 def test_no_registry_has_it(fetch):
     run = fetch(registries=[f"{NOBODY}/small", f"{REGISTRY}/none"])
     assert run.rc != 0 and "Nothing was changed" in run.text and NOBODY in run.text and f"{REGISTRY}/v2/none" in run.text
@@ -92,7 +93,8 @@ def test_a_login_opens_a_private_registry_and_is_gone_afterwards(fetch, nodes, t
         assert node.run(f"grep -rlF '{word}' /run /tmp /root /home /var/tmp /etc /var/lib/ascend-vllm 2>/dev/null").stdout == ""
 
 
-@pytest.mark.parametrize(("password", "said"), [("wrong", "it refuses the login"), (None, "it wants a login")])
+@pytest.mark.parametrize(("password", "said"), [
+    ("wrong", "it refuses the login"), pytest.param(None, "it wants a login", marks=pytest.mark.extra)])
 def test_a_wrong_login_is_said_before_anything_is_changed(fetch, tmp_path, password, said):
     args = []
     if password:
@@ -122,6 +124,7 @@ def test_a_node_with_another_image_under_the_name_is_named(fetch, nodes):
     assert run.rc != 0 and "image_equal" in run.text and "a2-node1" in run.text
 
 
+@pytest.mark.extra
 def test_a_digest_that_nobody_has_is_refused(fetch):
     run = fetch("-e", f"vllm_image={REGISTRY}/small/ascend/vllm-ascend@sha256:{'0' * 64}")
     assert run.rc != 0 and "image_exists" in run.text and "Nothing was changed" in run.text

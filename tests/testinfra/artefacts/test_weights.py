@@ -133,7 +133,7 @@ def test_check_mode_fetches_nothing(weights, fetch, hub):
 
 
 @pytest.mark.parametrize("damage", [
-    lambda path: os.truncate(path, 1000), lambda path: path.unlink(),
+    pytest.param(lambda path: os.truncate(path, 1000), marks=pytest.mark.extra), pytest.param(lambda path: path.unlink(), marks=pytest.mark.extra),
     lambda path: (flip(path), os.utime(path)),
 ], ids=["truncated", "missing", "written-to"])
 def test_damage_is_seen_and_only_the_damaged_file_is_fetched_again(whole, fetch, hub, damage):
@@ -145,6 +145,7 @@ def test_damage_is_seen_and_only_the_damaged_file_is_fetched_again(whole, fetch,
     assert hub.sent() == {SHARDS[0]: size} and is_marked(whole)
 
 
+@pytest.mark.extra
 def test_a_silent_bit_is_found_by_a_full_verification_and_mended_by_the_next_run(whole, fetch, hub):
     flip(whole / SHARDS[1])
     hub.mark()
@@ -190,8 +191,8 @@ def partly(head):
 
 
 @pytest.mark.parametrize(("fault", "said"), [
-    ({"kind": "status", "status": 404}, "no such model, revision or file"),
-    ({"kind": "status", "status": 429}, "the hub wants fewer requests"),
+    pytest.param({"kind": "status", "status": 404}, "no such model, revision or file", marks=pytest.mark.extra),
+    pytest.param({"kind": "status", "status": 429}, "the hub wants fewer requests", marks=pytest.mark.extra),
     ({"kind": "wrong_byte"}, None),
 ], ids=["404", "429", "wrong-byte"])
 def test_a_hub_that_never_gives_the_right_bytes_marks_nothing(weights, fetch, hub, fault, said):
@@ -201,7 +202,8 @@ def test_a_hub_that_never_gives_the_right_bytes_marks_nothing(weights, fetch, hu
     assert (said or SHARDS[0]) in run.text and "Remedy" in run.text
 
 
-@pytest.mark.parametrize("fault", [{"kind": "status", "status": 500, "times": 1}, {"kind": "cut", "after_bytes": 3_000_000, "times": 1}], ids=["500", "cut"])
+@pytest.mark.parametrize("fault", [
+    pytest.param({"kind": "status", "status": 500, "times": 1}, marks=pytest.mark.extra), {"kind": "cut", "after_bytes": 3_000_000, "times": 1}], ids=["500", "cut"])
 def test_what_goes_wrong_once_is_tried_again(weights, fetch, hub, fault):
     hub.fault(**fault)
     run = fetch()
@@ -269,6 +271,7 @@ def test_a_server_that_takes_root_s_rights_away_is_said_with_its_remedy(weights,
         head.check_output(f"umount {DIR}")
 
 
+@pytest.mark.extra
 def test_a_node_with_an_older_copy_of_its_own_is_named(whole, fetch, nodes):
     """The directory is not shared, and what lies there on node 1 was whole once."""
     node = nodes["a2-node1"]
@@ -334,6 +337,7 @@ def test_a_silent_bit_in_a_copy_is_found_and_mended_from_the_other_node(copies, 
     assert copies("a2-node0") == copies("a2-node1") and no_trust(nodes) and not set(hub.sent()) & set(SHARDS)
 
 
+@pytest.mark.extra
 def test_a_node_that_cannot_be_written_to_is_named_and_the_key_goes(copies, fetch, nodes):
     node = nodes["a2-node1"]
     node.check_output(f"mkdir -p {COPY} && mount -t tmpfs -o size=64k none {COPY}")

@@ -50,11 +50,11 @@ def script(tmp_path, name, text):
 
 def test_parts_end_with_a_table_and_the_count(run_parts, tmp_path):
     good, bad = script(tmp_path, "good", "echo fine"), script(tmp_path, "bad", "echo broken >&2; exit 3")
-    done = run_parts(["one core 1 %s" % good, "two core 1 %s" % bad, "three core 2 %s" % good, "four extra 1 %s" % bad], "core")
+    done = run_parts(["one core 1 %s" % good, "two core 1.5 %s" % bad, "three core 2 %s" % good, "four extra 1 %s" % bad], "core")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "2 passed, 1 failed"
-    assert re.search(r"^two +0\.0 +1  FAILED, exit 3 \(log: .*two\.log\)$", done.stdout, re.MULTILINE)
-    assert re.search(r"^total +0\.\d +4$", done.stdout, re.MULTILINE)
+    assert re.search(r"^two +0\.0 +1\.5  FAILED, exit 3 \(log: .*two\.log\)$", done.stdout, re.MULTILINE)
+    assert re.search(r"^total +0\.\d +4\.5$", done.stdout, re.MULTILINE)
     assert "not run: 0" in done.stdout and "four" not in done.stdout
     assert (tmp_path / "logs" / "two.log").read_text() == "broken\n"
 

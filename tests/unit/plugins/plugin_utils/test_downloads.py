@@ -11,6 +11,7 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils import downloads, prog
 
 
 @pytest.mark.parametrize(("line", "cause", "remedy"), [
+    ("client: line 1: exec: huggingface-cli: not found", "no client of this hub", "vllm_image"),
     ("OSError: [Errno 28] No space left on device", "the disk is full", "make room"),
     ("requests.exceptions.HTTPError: 401 Client Error: Unauthorized for url: http://hub", "the hub refuses", "vllm_weights_token_file"),
     ("HTTPError: 404 Client Error: Not Found for url", "no such model", "id and revision"),
