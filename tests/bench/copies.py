@@ -62,15 +62,15 @@ def prepare(names: list, size: int, mbit: int):
     return local
 
 
-def play(path, names: list, *args) -> dict:
-    """Return how a playbook is run with the settings that an operator gets; before it, the nodes have nothing."""
+def play(path, names: list, there: str, *args) -> dict:
+    """Return how a playbook is run with the settings that an operator gets; before it, the nodes have no such folder."""
     argv = ["ansible-playbook", str(path), "-i", lab("inventory"), "-e", f"@{RUN / 'vars.yml'}", *args]
-    return cleaned(argv, names, env=dict(os.environ, ANSIBLE_CONFIG=str(PROJECT / "inventories" / "ansible.cfg"), ANSIBLE_NOCOLOR="1"), cwd=PROJECT / "inventories")
+    return cleaned(argv, names, there, env=dict(os.environ, ANSIBLE_CONFIG=str(PROJECT / "inventories" / "ansible.cfg"), ANSIBLE_NOCOLOR="1"), cwd=PROJECT / "inventories")
 
 
-def cleaned(argv: list, names: list, **more) -> dict:
-    """Return a command with what is done before it, which does not count."""
-    return {"argv": argv, "before": lambda: [on(name, f"rm -rf {DIR}/tree {DIR}/copy") for name in names[1:]], **more}
+def cleaned(argv: list, names: list, there: str, **more) -> dict:
+    """Return a command with what is done before it, which does not count: the folder is removed where it is to come."""
+    return {"argv": argv, "before": lambda: [on(name, f"rm -rf {DIR}/{there}") for name in names[1:]], **more}
 
 
 def loop(names: list) -> list:
@@ -95,10 +95,10 @@ def main() -> int:
         local = prepare(names, size, given.mbit)
         # As after a download: the head's files are proved.
         commands = {
-            "ours": play(PLAYBOOK, names, "-e", f"fan_out_dir={DIR}/tree"),
-            "one": cleaned(loop(names[:2]), names[:2]),
-            "loop": cleaned(loop(names), names),
-            "copy": play(PROJECT / "tests" / "bench" / "naive_copy.yml", names, "-e", f"bench_from={local}", "-e", f"bench_to={DIR}/copy"),
+            "ours": play(PLAYBOOK, names, "tree", "-e", f"fan_out_dir={DIR}/tree"),
+            "one": cleaned(loop(names[:2]), names[:2], "copy"),
+            "loop": cleaned(loop(names), names, "copy"),
+            "copy": play(PROJECT / "tests" / "bench" / "naive_copy.yml", names, "copy", "-e", f"bench_from={local}", "-e", f"bench_to={DIR}/copy"),
         }
         samples = in_turn({name: command for name, command in commands.items() if not given.only or name in given.only}, given.times)
         for name, runs in samples.items():
