@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
         """Fetch; fails for files that nobody gives and for files that are not as wanted."""
         super().run(tmp, task_vars)
         dummy, args = self.validate_argument_spec(
-            argument_spec=dict(relay.SPEC, slice_s={"type": "float", "default": 20.0}),
+            argument_spec=dict(relay.SPEC, slice_s={"type": "float", "default": 30.0}),
         )
         options = {key: value for key, value in args.items() if key != "slice_s"}
         options["budget_s"] = args["slice_s"]

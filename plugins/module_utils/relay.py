@@ -22,10 +22,12 @@ from ansible_collections.ascend.vllm.plugins.module_utils import manifest, rsync
 INCOMING = ".ascend-vllm-incoming"
 LIST = os.path.join(INCOMING, "manifest.json")
 LOCK = ".ascend-vllm-weights.lock"
-#: Files are asked for in batches of about this size (bytes): a connection costs 0.2 s, and the next node waits for a batch.
-BATCH = 32 << 20
-#: Seconds between two looks at a node that has nothing new.
-LOOK_EVERY_S = 1.0
+#: Files are asked for in batches of about this size (bytes): a connection costs 0.3 s of a processor, most of it for rrsync and SSH's keys.
+BATCH = 256 << 20
+#: Seconds between two looks at a node that has not everything yet: each is a connection, too.
+LOOK_EVERY_S = 2.0
+#: Seconds between two looks at what has come of a batch: the next node waits for it.
+LAND_EVERY_S = 0.3
 #: Marks of files that came wrong once after they had been gone on with: the next time it is the sender's fault. Below INCOMING.
 AGAIN = ".again"
 #: The options of a pull, as an argument_spec.
@@ -145,30 +147,48 @@ class Relay:
         Raises RelayError when nobody is left to ask, or this node cannot write.
         """
         left = list(left)
+        each = max(1, limit // min(streams, len(in_batches(left)))) if limit and left else 0
         while left and time.monotonic() < deadline:
             upstream = next((node for node in self.upstreams if node.name not in self.gave_up), None)
             if upstream is None:
                 reasons = "; ".join("%s: %s" % item for item in sorted(self.gave_up.items()))
                 raise RelayError("%d files are missing and no node gives them: %s. Remedy: mend one of these nodes and run again, with "
                                  "weights_sync_verify=full where a content is wrong; what is whole is kept." % (len(left), reasons))
-            sizes, problem = upstream.sizes()
-            if problem:
-                self.gave_up[upstream.name] = problem
-                continue
-            ready = [entry for entry in left if sizes.get(entry["path"]) == entry["size"]]
-            if upstream is self.upstreams[-1] and len(ready) < len(left):
-                # It has everything, or never will.
-                lacking = next(entry for entry in left if sizes.get(entry["path"]) != entry["size"])
-                self.gave_up[upstream.name] = "%s is no file of %d bytes there (a link is not copied)" % (lacking["path"], lacking["size"])
-                continue
-            if ready:
-                self._round(upstream, ready, streams, limit, deadline)
-                left = [entry for entry in left if not entry.get("landed")]
-                watch = None
-                continue
-            watch = self._waited(upstream, sizes, watch, stall_s)
-            time.sleep(max(0.0, min(LOOK_EVERY_S, deadline - time.monotonic())))
+            crew = _Crew(streams, lambda batch: self._work(upstream, batch, each, deadline))  # pylint: disable=cell-var-from-loop
+            try:
+                watch = self._feed(crew, upstream, left, deadline, watch, stall_s)
+            finally:
+                crew.close()
+            if self._problem is not None:
+                raise self._problem
+            left = [entry for entry in left if not entry.get("landed")]
         return watch
+
+    def _feed(self, crew, upstream, left, deadline, watch, stall_s):
+        """Give the crew what a node has, again and again while it fetches, until nothing is left or the node is given up; return C(watch)."""
+        while True:
+            left = [entry for entry in left if not entry.get("landed")]
+            if not left or time.monotonic() >= deadline or upstream.name in self.gave_up or self._problem is not None:
+                return watch
+            waiting = [entry for entry in left if entry["path"] not in crew.taken]
+            ready = []
+            if waiting:
+                sizes, problem = upstream.sizes()
+                if problem:
+                    self.gave_up[upstream.name] = problem
+                    return watch
+                ready = [entry for entry in waiting if sizes.get(entry["path"]) == entry["size"]]
+                if upstream is self.upstreams[-1] and len(ready) < len(waiting):
+                    # It has everything, or never will.
+                    lacking = next(entry for entry in waiting if sizes.get(entry["path"]) != entry["size"])
+                    self.gave_up[upstream.name] = "%s is no file of %d bytes there (a link is not copied)" % (lacking["path"], lacking["size"])
+                    return watch
+                if ready:
+                    crew.take(in_batches(ready))
+                    watch = None
+                elif crew.idle():
+                    watch = self._waited(upstream, sizes, watch, stall_s)
+            crew.wait(max(0.0, min(LOOK_EVERY_S, deadline - time.monotonic())))
 
     def _waited(self, upstream, sizes, watch, stall_s):
         """Keep since when a node has stood still; give it up when that is too long."""
@@ -180,35 +200,19 @@ class Relay:
             return None
         return watch
 
-    def _round(self, upstream, ready, streams, limit, deadline):
-        """Fetch what a node has, in batches, several at a time, until C(deadline)."""
-        batches = in_batches(ready)
-        streams = min(streams, len(batches))
-        each = max(1, limit // streams) if limit else 0
-        workers = [threading.Thread(target=self._work, args=(upstream, batches, each, deadline), daemon=True) for dummy in range(streams)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        if self._problem is not None:
-            raise self._problem
-
-    def _work(self, upstream, batches, limit, deadline):
-        """Fetch one batch after the other."""
-        while time.monotonic() < deadline and upstream.name not in self.gave_up and self._problem is None:
-            with self._lock:
-                if not batches:
-                    return
-                batch = batches.pop(0)
-            try:
-                problem = self._local(self._batch, upstream, batch, limit, deadline)
-            except Exception as error:  # pylint: disable=broad-except
-                # It belongs into the thread that called.
-                self._problem = error
-                return
-            if problem:
-                self.gave_up[upstream.name] = problem
-                return
+    def _work(self, upstream, batch, limit, deadline):
+        """Fetch one batch; what goes wrong is kept for the thread that called."""
+        if time.monotonic() >= deadline or upstream.name in self.gave_up or self._problem is not None:
+            return
+        try:
+            problem = self._local(self._batch, upstream, batch, limit, deadline)
+        except Exception as error:  # pylint: disable=broad-except
+            # It belongs into the thread that called.
+            self._problem = error
+            return
+        if problem:
+            # Unless there is a reason already, for which this one was ended.
+            self.gave_up.setdefault(upstream.name, problem)
 
     def _batch(self, upstream, batch, limit, deadline):
         """Fetch one batch and prove it; what is under way at C(deadline) goes on where it was in the next call."""
@@ -217,18 +221,38 @@ class Relay:
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), process.terminate)
         timer.start()
         try:
-            problem = rsync.finish(process)
+            while not rsync.ended_within(process, LAND_EVERY_S):
+                self._land_all(upstream, self._came(batch), begun)
+                if upstream.name in self.gave_up:
+                    process.terminate()
         finally:
             timer.cancel()
+            if process.poll() is None:
+                process.terminate()
+            problem = rsync.finish(process)
+        self._land_all(upstream, batch, begun)
+        return None if time.monotonic() >= deadline else problem
+
+    def _came(self, batch):
+        """Return the entries of a batch that have come, while it goes on: whole, and not the file that was written to last."""
+        times = {}
+        for entry in batch:
+            with contextlib.suppress(OSError):
+                seen = os.stat(os.path.join(self._incoming, entry["path"]))
+                times[entry["path"]] = (seen.st_mtime_ns, seen.st_size)
+        newest = max(times, key=times.get) if times else None
+        return [entry for entry in batch if times.get(entry["path"], (0, -1))[1] >= entry["size"] and entry["path"] != newest]
+
+    def _land_all(self, upstream, entries, begun):
+        """Prove what has come of these entries and put it where the next node sees it."""
         landed = {}
         try:
-            for entry in batch:
-                hashed = self._land(upstream, entry, entry["path"] in begun)
+            for entry in entries:
+                hashed = None if entry.get("landed") else self._land(upstream, entry, entry["path"] in begun)
                 if hashed:
                     landed[entry["path"]] = dict(hashed, path=entry["path"])
         finally:
             self._remember(landed)
-        return None if time.monotonic() >= deadline else problem
 
     def _land(self, upstream, entry, resumed):
         """Put a file that has come where it belongs and return its hash; None where it is not whole or not right."""
@@ -268,6 +292,64 @@ class Relay:
     def clean(self):
         """Remove what is not needed any more."""
         shutil.rmtree(self._incoming, ignore_errors=True)
+
+
+class _Crew:
+    """Threads that work on batches of entries while more are found. C(work) is called with one batch; it raises nothing.
+
+    taken: the paths that wait or are worked on.
+    """
+
+    def __init__(self, size, work):
+        self.taken = set()
+        self._batches, self._busy, self._closed = [], 0, False
+        self._work, self._changed = work, threading.Condition()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for dummy in range(size)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self):
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._batches or self._closed)
+                if self._closed:
+                    return
+                batch = self._batches.pop(0)
+                self._busy += 1
+            self._work(batch)
+            with self._changed:
+                self._busy -= 1
+                # What did not land is found again.
+                self.taken.difference_update(entry["path"] for entry in batch)
+                self._changed.notify_all()
+
+    def take(self, batches):
+        """Work on these too."""
+        with self._changed:
+            self._batches += batches
+            self.taken.update(entry["path"] for batch in batches for entry in batch)
+            self._changed.notify_all()
+
+    def idle(self):
+        """Return whether nothing waits or is worked on."""
+        with self._changed:
+            return not self._batches and not self._busy
+
+    def wait(self, seconds):
+        """Wait so many seconds, or until all that was taken has been worked on."""
+        if self.idle():
+            time.sleep(seconds)
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: not self._batches and not self._busy, seconds)
+
+    def close(self):
+        """Wait for what is worked on; what waits is left."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
 
 def in_batches(entries):

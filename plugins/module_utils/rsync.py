@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tempfile
 
 #: Seconds until a node that is gone is taken for gone: to connect, and without a byte.
 CONNECT_S, SILENT_S = 10, 60
@@ -69,8 +70,11 @@ class Upstream:
         C(limit): bytes per second, 0 for none. Call finish with the process.
         """
         options = ["--append", "--files-from=-", "--from0"] + (["--bwlimit=%dK" % max(1, limit // 1024)] if limit else [])
+        # A file, which never fills: nobody reads what rsync says before it has ended.
+        said = tempfile.TemporaryFile()
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            self.command(options, destination), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            self.command(options, destination), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+        process.said = said
         try:
             process.stdin.write(b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths))
             process.stdin.close()
@@ -84,11 +88,21 @@ class Upstream:
         return finish(self.start(paths, destination))
 
 
+def ended_within(process, seconds):
+    """Return whether a process of start has ended, after so many seconds at most."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def finish(process):
     """Wait for a process of start; return the problem or None. Files that did not come are no problem: look for them. Raises LocalError."""
-    stderr = process.stderr.read().decode("utf-8", "replace")
-    process.stderr.close()
     code = process.wait()
+    with process.said:
+        process.said.seek(0)
+        stderr = process.said.read().decode("utf-8", "replace")
     local = _LOCAL.search(stderr)
     if local and code:
         raise LocalError(" ".join(stderr.split())[:300])

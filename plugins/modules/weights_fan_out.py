@@ -20,7 +20,7 @@ options:
   slice_s:
     description: About how long a slice is, in seconds.
     type: float
-    default: 20.0
+    default: 30.0
 extends_documentation_fragment:
   - ascend.vllm.weights_copy
 seealso:

@@ -241,6 +241,36 @@ def test_of_four_nodes_one_dies_in_the_middle_and_the_others_finish(chain, run_m
     assert again["done"] and complete(chain.dir(1))
 
 
+class Growing:
+    """A node on which a second file lands after the first look."""
+
+    name, looks = "n1", 0
+
+    def sizes(self):
+        """Return what is there now."""
+        self.looks += 1
+        return ({"a": 1} if self.looks == 1 else {"a": 1, "b": 1}), None
+
+
+def test_what_lands_on_a_node_is_fetched_beside_what_is_under_way(tmp_path, monkeypatch):
+    """The chain stands still where a node waits for a whole round of files before it looks again."""
+    puller, node, second = relay.Relay({"dir": str(tmp_path)}, [], "f", "key", "known_hosts"), Growing(), threading.Event()
+    puller.upstreams = [node, Growing()]
+
+    def batch(upstream, entries, limit, deadline):
+        assert upstream is node and limit == 500
+        if entries[0]["path"] == "a":
+            assert second.wait(10), "the second was not asked for while the first was under way"
+        second.set()
+        entries[0]["landed"] = True
+
+    monkeypatch.setattr(puller, "_batch", batch)
+    monkeypatch.setattr(relay, "BATCH", 1)
+    left = [{"path": "a", "size": 1}, {"path": "b", "size": 1}]
+    puller.pull(left, 4, 1000, time.monotonic() + 30, None, 60.0)
+    assert [entry.get("landed") for entry in left] == [True, True] and node.looks == 2 and not puller.gave_up
+
+
 def test_batches_are_of_a_size_and_large_files_are_alone():
     sizes = [relay.BATCH * 3, 1, 2, relay.BATCH - 3, 1]
     assert [[entry["size"] for entry in batch] for batch in relay.in_batches([{"size": size} for size in sizes])] == [
@@ -277,8 +307,10 @@ def test_a_full_pass_that_waits_for_another_run_is_still_to_be_done(chain, run_m
     assert (found["done"], found["full"]) == (False, True)
 
 
-def test_the_progress_is_written_once_for_a_batch(chain, run_module, monkeypatch):
+def test_the_progress_is_written_once_for_what_came_together(chain, run_module, monkeypatch):
     written, write = [], manifest.write_partial
+    # All of them come between two looks.
+    monkeypatch.setattr(relay, "LAND_EVERY_S", 60.0)
     monkeypatch.setattr(manifest, "write_partial", lambda root, partial: (written.append(len(partial["hashes"])), write(root, partial)))
     files = len(manifest.read_marker(chain.dir(0))["files"])
     found = run_module(weights_pull, **chain.options(1, chain.fingerprint, streams=1))
