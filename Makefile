@@ -37,7 +37,7 @@ test-all: ## every part
 test-%: ## one part or molecule scenario, for example test-a2_pair
 	@$(PARTS) setup $*
 
-bench: ## how long preflight takes on emulated nodes, and how quick weights are verified and copied, with ratios (root; about 35 minutes)
+bench: ## how long preflight takes on emulated nodes, and how quick weights are verified and copied, with ratios (root; about 50 minutes)
 	@tests/tools/setup 3.11
 	@tests/tools/bench weights
 	@tests/tools/bench preflight
