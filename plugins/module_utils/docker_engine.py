@@ -99,7 +99,6 @@ class DockerEngine:
             return []
         return _TERMINAL.sub("", demultiplex(body).decode("utf-8", "replace")).splitlines()
 
-
     def pull(self, reference, registry="", login=None):
         """Pull an image and yield what the engine says meanwhile, one decoded object each (C(status), C(id), C(progressDetail), C(error)).
 

@@ -66,7 +66,8 @@ def prepare(names: list, size: int, mbit: int):
 def play(path, names: list, there: str, *args) -> dict:
     """Return how a playbook is run with the settings that an operator gets; before it, the nodes have no such folder."""
     argv = ["ansible-playbook", str(path), "-i", lab("inventory"), "-e", f"@{RUN / 'vars.yml'}", *args]
-    return cleaned(argv, names, there, env=dict(os.environ, ANSIBLE_CONFIG=str(PROJECT / "inventories" / "ansible.cfg"), ANSIBLE_NOCOLOR="1"), cwd=PROJECT / "inventories")
+    settings = dict(os.environ, ANSIBLE_CONFIG=str(PROJECT / "inventories" / "ansible.cfg"), ANSIBLE_NOCOLOR="1")
+    return cleaned(argv, names, there, env=settings, cwd=PROJECT / "inventories")
 
 
 def cleaned(argv: list, names: list, there: str, **more) -> dict:

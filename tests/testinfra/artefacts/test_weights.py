@@ -203,7 +203,8 @@ def test_a_hub_that_never_gives_the_right_bytes_marks_nothing(weights, fetch, hu
 
 
 @pytest.mark.parametrize("fault", [
-    pytest.param({"kind": "status", "status": 500, "times": 1}, marks=pytest.mark.extra), {"kind": "cut", "after_bytes": 3_000_000, "times": 1}], ids=["500", "cut"])
+    pytest.param({"kind": "status", "status": 500, "times": 1}, marks=pytest.mark.extra),
+    {"kind": "cut", "after_bytes": 3_000_000, "times": 1}], ids=["500", "cut"])
 def test_what_goes_wrong_once_is_tried_again(weights, fetch, hub, fault):
     hub.fault(**fault)
     run = fetch()

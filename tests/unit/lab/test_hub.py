@@ -287,7 +287,8 @@ def test_a_large_file_is_kept_by_its_hash_in_the_other_protocol(tmp_path):
 
 
 @pytest.mark.parametrize(("path", "code"), [
-    ("/api/models/none/such/revision/main", "RepoNotFound"), (f"/api/models/{MODEL}/tree/v9", "RevisionNotFound"), (f"/{MODEL}/resolve/main/none", "EntryNotFound")])
+    ("/api/models/none/such/revision/main", "RepoNotFound"),
+    (f"/api/models/{MODEL}/tree/v9", "RevisionNotFound"), (f"/{MODEL}/resolve/main/none", "EntryNotFound")])
 def test_what_the_other_protocol_does_not_have_is_said_with_its_code(served, path, code):
     answer, _body = ask(served[0], path)
     assert (answer.status, answer.headers["X-Error-Code"]) == (404, code)
