@@ -271,6 +271,17 @@ def test_what_lands_on_a_node_is_fetched_beside_what_is_under_way(tmp_path, monk
     assert [entry.get("landed") for entry in left] == [True, True] and node.looks == 2 and not puller.gave_up
 
 
+def test_the_file_that_was_written_to_last_is_left_to_rsync(tmp_path):
+    puller, incoming = relay.Relay({"dir": str(tmp_path)}, [], "f", "key", "known_hosts"), tmp_path / relay.INCOMING
+    incoming.mkdir()
+    for name, size, written in (("whole", 2, 1), ("half", 1, 2), ("last", 2, 3)):
+        (incoming / name).write_bytes(b"x" * size)
+        os.utime(incoming / name, (written, written))
+    batch = [{"path": name, "size": 2} for name in ("whole", "half", "last", "not-there")]
+    assert [entry["path"] for entry in puller._came(batch)] == ["whole"]
+    assert puller._came(batch[3:]) == []
+
+
 def test_batches_are_of_a_size_and_large_files_are_alone():
     sizes = [relay.BATCH * 3, 1, 2, relay.BATCH - 3, 1]
     assert [[entry["size"] for entry in batch] for batch in relay.in_batches([{"size": size} for size in sizes])] == [
