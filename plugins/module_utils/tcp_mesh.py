@@ -4,8 +4,8 @@
 
 """Real TCP connections between nodes that all run this at the same moment: each listens, and connects to all others.
 
-The client says one line, C(TOKEN HOST PORT), and the server answers with one line, C(TOKEN HOST opened=13389,40001): who it
-is and which ports it listens on. The token keeps runs apart and makes sure that no other service is taken for a node.
+The client says one line, C(TOKEN HOST PORT), and the server answers with one line, C(TOKEN HOST opened=40001 in_use=13389): who
+it is, which ports it listens on, and which it could not open because something else has them, such as another run of this. The token keeps runs apart and makes sure that no other service is taken for a node.
 
 One thread, non-blocking sockets, a monotonic clock. What strangers send is read up to a limit and never answered. A node
 that has what it wants keeps listening for those that it has not heard from: they may be late, and a listener that is gone
@@ -47,14 +47,19 @@ def words_of(error):
 
 
 def parse_reply(line, token):
-    """(host, ports) of a server's line, or None when it is no answer to this token."""
+    """(host, ports opened, ports in use) of a server's line, or None when it is no answer to this token."""
     words = line.decode("utf-8", "replace").split()
-    if len(words) != 3 or not hmac.compare_digest(words[0].encode(), token.encode()) or not words[2].startswith("opened="):
+    if len(words) != 4 or not hmac.compare_digest(words[0].encode(), token.encode()):
         return None
-    try:
-        return words[1], set(int(port) for port in words[2][len("opened="):].split(",") if port)
-    except ValueError:
-        return None
+    lists = []
+    for word, name in zip(words[2:], ("opened=", "in_use=")):
+        if not word.startswith(name):
+            return None
+        try:
+            lists.append(set(int(port) for port in word[len(name):].split(",") if port))
+        except ValueError:
+            return None
+    return words[1], lists[0], lists[1]
 
 
 def parse_hello(line, token):
@@ -92,6 +97,7 @@ class Target:
         self.next_try = 0.0
         self.closed_early = 0
         self.denied = None
+        self.in_use = False
 
     def describe(self, timeout):
         """The entry of the result, at the end."""
@@ -99,15 +105,17 @@ class Target:
         if not self.settled and self.asked is not None:
             status, text = "other_service", "accepted the connection and said nothing"
         elif not self.settled and self.denied is not None:
-            status, text = "not_opened", self.no_listener()
+            status, text = self.no_listener()
         elif not self.settled and self.sock is not None:
             status, text = "timeout", "no answer to the connection within %g s" % timeout
         return {"host": self.host, "address": self.address, "port": self.port, "status": status or "timeout",
                 "connected": self.connected, "ms": self.ms, "text": text}
 
     def no_listener(self):
-        """What the peer has said of this port."""
-        return "%s does not listen on this port" % self.host
+        """(status, text) of what the peer has said of this port."""
+        if self.in_use:
+            return "in_use", "something else had this port of %s" % self.host
+        return "not_opened", "%s does not listen on this port" % self.host
 
 
 class Client:
@@ -136,6 +144,7 @@ class Mesh:
         self.names = set(peer["host"] for peer in peers)
         self.targets = [Target(peer["host"], peer["address"], port) for peer in peers for port in peer["ports"]]
         self.opened = []
+        self.in_use = []
         self.heard = set()
         self.listeners = []
         self.clients = []
@@ -183,7 +192,7 @@ class Mesh:
                 self._settle(target, "other_service", "accepted the connection and said nothing for %g s" % REPLY_S)
             elif target.denied is not None and target.asked is None and (target.sock is None or now - target.denied >= REPLY_S):
                 self._drop(target)
-                self._settle(target, "not_opened", target.no_listener())
+                self._settle(target, *target.no_listener())
         for client in [client for client in self.clients if now >= client.until]:
             self._close_client(client)
 
@@ -211,6 +220,8 @@ class Mesh:
         except OSError as error:
             if sock is not None:
                 sock.close()
+            if error.errno == errno.EADDRINUSE:
+                self.in_use.append(port)
             return words_of(error)
         self.listeners.append(sock)
         self.selector.register(sock, selectors.EVENT_READ, lambda dummy: self._accept(sock, port))
@@ -251,7 +262,8 @@ class Mesh:
                     self._close_client(client)
                     return
                 client.host = hello[0]
-                client.reply = ("%s %s opened=%s\n" % (self.token, self.host, ",".join(str(port) for port in self.ports()))).encode()
+                opened, in_use = (",".join(str(port) for port in ports) for ports in (self.ports(), self.in_use))
+                client.reply = ("%s %s opened=%s in_use=%s\n" % (self.token, self.host, opened, in_use)).encode()
                 self.selector.modify(client.sock, selectors.EVENT_WRITE, lambda dummy: self._serve(client))
             client.reply = client.reply[client.sock.send(client.reply):]
         except BlockingIOError:
@@ -333,7 +345,7 @@ class Mesh:
         now = time.monotonic()
         for other in self.targets:
             if other.host == target.host and other.port not in reply[1] and other.denied is None:
-                other.denied = now
+                other.denied, other.in_use = now, other.port in reply[2]
 
     def _closed(self, target, why):
         """Something accepted the connection and ended it without a word: a node that has just ended, or another service."""

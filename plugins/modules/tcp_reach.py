@@ -145,6 +145,7 @@ reached:
         - V(reached) when the peer itself answered.
         - V(not_opened) when nothing accepted the connection and the peer said, on another port, that it does not listen on this
           one.
+        - V(in_use) the same, when the peer said that something else had the port by then, such as another run of this module.
         - V(other_service) when something accepted the connection and gave no right answer within a second.
         - V(refused), V(timeout) (packets are dropped, or the peer is down) or V(unreachable) when no connection came about.
       type: str

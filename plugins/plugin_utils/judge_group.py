@@ -129,6 +129,9 @@ def _connection(judge, entry: dict, source: str) -> dict:
     words = {"peer": peer, "address": entry["address"], "port": port, "source_address": source}
     if entry.get("connected"):
         return judge.passed("tcp_reach", f"connected to {entry['address']} port {port}", device=device)
+    if entry["status"] == "in_use":
+        # Another preflight's listener, most likely: it was free a moment ago, and nobody filters it by being there.
+        return judge.passed("tcp_reach", f"port {port} of {peer} was in use by then and was not tried; a random high port was", device=device)
     outcome = {"refused": "refused", "not_opened": "refused", "unreachable": "unreachable"}.get(entry["status"], "dropped")
     says = {"refused": "connection refused", "not_opened": "it did not listen", "unreachable": "no way to it"}.get(entry["status"], "no answer")
     return judge.found("tcp_reach", outcome, f"{says} from {entry['address']} port {port}", f"a TCP connection from {source} to {peer}", device, **words)

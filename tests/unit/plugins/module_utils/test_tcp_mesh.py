@@ -174,15 +174,28 @@ def test_a_port_that_the_peer_did_not_open_is_not_waited_for(ports):
     assert {entry[2] for entry in statuses(second)} == {"reached"} and second["seconds"] < 5
 
 
+def test_a_port_that_another_run_took_meanwhile_is_said_by_the_peer(ports):
+    """Two preflights at once: the one that came second finds the port taken, and by the time its peer asks nobody listens."""
+    with socket.socket() as other:
+        other.bind((ADDRESSES["n1"], ports[1]))
+        nodes = [Running(mesh(name, ports)) for name in ("n0", "n1")]
+        first, second = [node.wait() for node in nodes]
+    assert statuses(first) == [("n1", ports[0], "reached", True), ("n1", ports[1], "in_use", False)]
+    assert first["reached"][1]["text"] == "something else had this port of n1" and first["seconds"] < 5
+    assert [entry["opened"] for entry in second["opened"]] == [True, False] and {entry[2] for entry in statuses(second)} == {"reached"}
+
+
 @pytest.mark.parametrize("talk, words", [
     (lambda c: None, "said nothing for 1 s"),
     (lambda c: c.close(), "closed the connection without an answer"),
     (lambda c: c.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "another service answers"),
     (lambda c: c.sendall(b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f"), "another service answers"),
     (lambda c: c.sendall(c.recv(4096)), "another service answers"),
-    (lambda c: c.sendall(b"0f4c1d n1 opened=many\n"), "another service answers"),
-    (lambda c: c.sendall(b"wrong n1 opened=1\n"), "another service answers"),
-    (lambda c: c.sendall(b"0f4c1d n2 opened=1\n"), "another node answers there: n2"),
+    (lambda c: c.sendall(b"0f4c1d n1 opened=many in_use=\n"), "another service answers"),
+    (lambda c: c.sendall(b"0f4c1d n1 opened=1\n"), "another service answers"),
+    (lambda c: c.sendall(b"0f4c1d n1 opened=1 closed=2\n"), "another service answers"),
+    (lambda c: c.sendall(b"wrong n1 opened=1 in_use=\n"), "another service answers"),
+    (lambda c: c.sendall(b"0f4c1d n2 opened=1 in_use=\n"), "another node answers there: n2"),
     (lambda c: c.sendall(b"0f4c1d " + b"x" * 9000), "another service answers"),
 ])
 def test_another_service_is_reachable_and_confuses_nobody(ports, talk, words):
@@ -198,7 +211,7 @@ def test_an_answer_that_comes_after_the_second_still_counts(ports):
 
     def slow(connection):
         until(lambda: part.targets[0].settled)
-        connection.sendall(("%s n1 opened=%d\n" % (TOKEN, ports[0])).encode())
+        connection.sendall(("%s n1 opened=%d in_use=\n" % (TOKEN, ports[0])).encode())
         spoke.set()
 
     part = mesh("n0", ports, names=("n1", "n2"), timeout=2.5)

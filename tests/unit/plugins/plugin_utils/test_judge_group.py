@@ -103,6 +103,7 @@ def test_a_clock_that_is_not_known_does_not_pass():
 @pytest.mark.parametrize(("status", "connected", "wanted", "said"), [
     ("reached", True, "pass", "connected to 198.51.100.11 port 13389"),
     ("other_service", True, "pass", "connected to 198.51.100.11 port 13389"),
+    ("in_use", False, "pass", "port 13389 of a2-node0 was in use by then and was not tried; a random high port was"),
     ("refused", False, "fail", "connection refused from 198.51.100.11 port 13389"),
     ("not_opened", False, "fail", "it did not listen from 198.51.100.11 port 13389"),
     ("timeout", False, "fail", "no answer from 198.51.100.11 port 13389"),
