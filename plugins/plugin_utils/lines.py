@@ -98,7 +98,7 @@ def plan_lines(result: dict) -> list:
         )
         lines.append(f"  image {group['image']}")
         lines.append(f"  weights {group['weights']['kind']}:{group['weights']['id']} in {group['weights']['dir']}")
-        lines.append(f"  answers at http://{group['api']['address']}:{group['api']['port']} as {group['served_model_name']}")
+        lines.append(f"  answers at {group['api']['url']} as {group['served_model_name']}")
     for host, entry in plan["hosts"].items():
         for unit in entry["units"]:
             role = "headless" if unit["headless"] else "head"

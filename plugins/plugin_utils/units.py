@@ -145,7 +145,7 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
         "release": group.settings["vllm_ascend_version"],
         "hardware": group.hardware,
         "served_model_name": group.settings["vllm_served_model_name"] or group.recipe.served_model_name,
-        "api": {"host": group.head, "address": settled[group.head].local_ip, "port": group.settings["vllm_port"]},
+        "api": _api(group, settled[group.head].local_ip),
         "api_key_file": group.settings["vllm_api_key_file"],
         "rpc_port": group.settings["vllm_data_parallel_rpc_port"],
         "image": image,
@@ -159,6 +159,12 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
         "recipe_source": group.recipe.source,
         "software": {key: group.release.get(key) for key in ("vllm", "cann", "mooncake", "torch", "torch_npu", "hdk")},
     }
+
+
+def _api(group, address: str) -> dict:
+    """Return where the group answers, as the nodes and the controller reach it."""
+    port = group.settings["vllm_port"]
+    return {"host": group.head, "address": address, "port": port, "url": f"http://{address}:{port}"}
 
 
 def _required(mount: dict, group) -> bool:

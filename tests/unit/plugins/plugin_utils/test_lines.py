@@ -18,7 +18,7 @@ PLAN = {
         "model": "deepseek_r1_w8a8", "hardware": "a2", "release": "v0.13.0", "data_parallel_size": 4, "tensor_parallel_size": 4, "head": "a2-node0",
         "hosts": ["a2-node0", "a2-node1"], "image": "quay.io/ascend/vllm-ascend:v0.13.0", "served_model_name": "deepseek_r1",
         "weights": {"kind": "modelscope", "id": "vllm-ascend/DeepSeek-R1-W8A8", "dir": "/mnt/weights/DeepSeek-R1-W8A8"},
-        "api": {"address": "198.51.100.11", "port": 8000}}},
+        "api": {"address": "198.51.100.11", "port": 8000, "url": "http://198.51.100.11:8000"}}},
     "hosts": {
         "a2-node0": {"local_ip": "198.51.100.11", "nic_name": "eth0", "units": [
             {"name": "vllm-rank0", "headless": False, "npus": [0, 1, 2, 3, 4, 5, 6, 7], "env_added": {"VLLM_HOST_IP": "several addresses"}}]},

@@ -58,7 +58,7 @@ def test_shape_of_the_pair(hosts, planned, bad):
         "rpc_port": 13389,
         "ready_timeout_s": 3600,
     }
-    assert group["api"] == {"host": "a2-node0", "address": "198.51.100.11", "port": 8000}
+    assert group["api"] == {"host": "a2-node0", "address": "198.51.100.11", "port": 8000, "url": "http://198.51.100.11:8000"}
     assert group["image"] == "quay.io/ascend/vllm-ascend:v0.13.0"
     assert group["weights"] == {
         **PROOF,
