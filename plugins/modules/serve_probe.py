@@ -35,6 +35,9 @@ options:
   api_key:
     description: API key of the service.
     type: str
+  ca_file:
+    description: Certificates on the node that vouch for the service, where O(url) is C(https).
+    type: path
   log_lines:
     description: How many of the last log lines to return when the container has exited.
     type: int
@@ -97,8 +100,8 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 #: Seconds between two looks at the container inside one slice.
 LOOK_S = 1.0
@@ -123,19 +126,18 @@ def last_line(engine, name):
 
 def ask(params, left):
     """Ask the API within C(left) seconds. Return (health, answered, error)."""
-    headers = {"Authorization": "Bearer " + params["api_key"]} if params["api_key"] else {}
+    service = Api(params["url"], params["api_key"], params["ca_file"])
     try:
-        health = plain_http.request(params["url"] + "/health", timeout=min(2.0, left))[0]
+        health = service.health(min(2.0, left))
     except OSError:
         return None, False, None
     if health != 200:
         return health, False, None
-    body = {"model": params["model"], "prompt": "The future of AI is", "max_tokens": 1, "temperature": 0}
     try:
-        status, answer, text = plain_http.post_json(params["url"] + "/v1/completions", body, headers, timeout=left)
+        answered, status, text = service.completion(params["model"], left)
     except OSError as error:
         return health, False, "/health says 200, but a completion did not come back: %s" % getattr(error, "reason", error)
-    if status == 200 and isinstance(answer, dict) and answer.get("choices"):
+    if answered:
         return health, True, None
     return health, False, "/health says 200, but /v1/completions answered HTTP %d: %s" % (status, text[:300])
 
@@ -170,6 +172,7 @@ def main():
             "url": {"type": "str"},
             "model": {"type": "str"},
             "api_key": {"type": "str", "no_log": True},
+            "ca_file": {"type": "path"},
             "log_lines": {"type": "int", "default": 40},
             "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
         },

@@ -1,0 +1,87 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions to the API of a group: what it serves, whether it answers, how many requests it has."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
+
+#: The tutorial's prompt.
+PROMPT = "The future of AI is"
+#: One line of a Prometheus text: a name, labels, a value.
+_SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+#: vLLM's gauges of requests that are computed and of those that wait for it, one sample an engine.
+RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+
+
+def samples(text):
+    """Return C([(name, {label: value}, number)]) of a Prometheus text; lines that are none are left out."""
+    found = []
+    for line in text.splitlines():
+        match = _SAMPLE.match(line)
+        if match:
+            try:
+                found.append((match.group(1), dict(_LABEL.findall(match.group(2) or "")), float(match.group(3))))
+            except ValueError:
+                continue
+    return found
+
+
+class Api:
+    """The API behind one base URL. Every method raises C(OSError) when there is no HTTP answer in time."""
+
+    def __init__(self, url, api_key=None, ca_file=None):
+        """C(ca_file): the certificates that vouch for an C(https) service."""
+        self.url = url.rstrip("/")
+        self.headers = {"Authorization": "Bearer " + api_key} if api_key else {}
+        self.ca_file = ca_file
+
+    def get(self, path, timeout=5.0):
+        """Return (HTTP status, text) of a question that asks for nothing to be computed."""
+        status, dummy, body = plain_http.request(self.url + path, headers=self.headers, timeout=timeout, ca_file=self.ca_file)
+        return status, body.decode("utf-8", "replace")
+
+    def health(self, timeout=2.0):
+        """Return the HTTP status of C(/health). It goes on saying 200 with a peer dead or its link down: only a completion shows that a group works."""
+        return self.get("/health", timeout)[0]
+
+    def models(self, timeout=5.0):
+        """Return (HTTP status, names that are served)."""
+        status, text = self.get("/v1/models", timeout)
+        try:
+            entries = json.loads(text).get("data") or []
+            return status, [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+        except (ValueError, AttributeError, TypeError):
+            return status, []
+
+    def completion(self, model, timeout, rank=None, max_tokens=1, prompt=PROMPT):
+        """Return (answered, HTTP status, text of the completion, or of what came instead).
+
+        C(rank): the data-parallel rank that is to compute it (header C(X-data-parallel-rank), vLLM 0.11 and newer).
+        """
+        headers = dict(self.headers)
+        if rank is not None:
+            headers["X-data-parallel-rank"] = str(rank)
+        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        status, answer, text = plain_http.post_json(self.url + "/v1/completions", body, headers, timeout, self.ca_file)
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if status == 200 and choices and isinstance(choices[0], dict):
+            return True, status, str(choices[0].get("text") or "")
+        return False, status, text
+
+    def requests(self, timeout=5.0):
+        """Return C({running, waiting}), summed over the engines, or None where the metrics do not say it."""
+        status, text = self.get("/metrics", timeout)
+        counted = {}
+        if status == 200:
+            for name, dummy, value in samples(text):
+                if name in (RUNNING, WAITING):
+                    counted[name] = counted.get(name, 0) + int(value)
+        if len(counted) < 2:
+            return None
+        return {"running": counted[RUNNING], "waiting": counted[WAITING]}

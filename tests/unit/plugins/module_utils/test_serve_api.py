@@ -1,0 +1,70 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API's client against a server on a real port."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, samples
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+
+METRICS = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="deepseek_r1"} 2.0
+vllm:num_requests_running{engine="1",model_name="a \\"b\\" c"} 1.0
+vllm:num_requests_waiting{engine="0",model_name="deepseek_r1"} 4.0
+no sample
+process_open_fds NaN
+broken{x="1"} many
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """No proxy of the environment is asked."""
+    quiet_proxies(monkeypatch)
+
+
+def test_samples_have_names_labels_and_numbers():
+    found = samples(METRICS.decode())
+    assert [(name, value) for name, dummy, value in found[:3]] == [
+        ("vllm:num_requests_running", 2.0), ("vllm:num_requests_running", 1.0), ("vllm:num_requests_waiting", 4.0)]
+    assert found[0][1] == {"engine": "0", "model_name": "deepseek_r1"} and found[1][1]["model_name"] == r'a \"b\" c'
+    assert [name for name, *dummy in found[3:]] == ["process_open_fds"]
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [
+    ((200, METRICS), {"running": 3, "waiting": 4}), ((200, b"vllm:num_requests_running 1\n"), None), ((404, METRICS), None),
+])
+def test_requests_are_summed_over_the_engines(answer, wanted):
+    with web_server(lambda asked: answer) as server:
+        assert Api(server.url).requests() == wanted
+        assert server.asked[0].path == "/metrics"
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [
+    ((200, {"data": [{"id": "deepseek_r1"}, {"name": "x"}, 7]}), (200, ["deepseek_r1"])), ((401, {"error": "Unauthorized"}), (401, [])),
+    ((200, b"<html>"), (200, [])), ((200, [1]), (200, [])), ((200, {"data": 5}), (200, [])),
+])
+def test_models(answer, wanted):
+    with web_server(lambda asked: answer) as server:
+        assert Api(server.url + "/", api_key="k3y").models() == wanted
+        assert server.asked[0].headers["Authorization"] == "Bearer k3y"
+
+
+@pytest.mark.parametrize(("answer", "wanted"), [
+    ((200, {"choices": [{"text": " bright"}]}), (True, 200, " bright")), ((200, {"choices": []}), (False, 200, '{"choices": []}')),
+    ((200, {"choices": [4]}), (False, 200, '{"choices": [4]}')), ((500, b"oops"), (False, 500, "oops")),
+])
+def test_a_completion_of_one_rank(answer, wanted):
+    with web_server(lambda asked: answer) as server:
+        assert Api(server.url).completion("m", 5, rank=1, max_tokens=3, prompt="Hi") == wanted
+        assert server.asked[0].headers["X-data-parallel-rank"] == "1" and "Authorization" not in server.asked[0].headers
+        assert server.asked[0].json() == {"model": "m", "prompt": "Hi", "max_tokens": 3, "temperature": 0}
+
+
+def test_no_answer_is_an_error_of_the_system():
+    with pytest.raises(OSError):
+        Api("http://127.0.0.1:%d" % free_port()).health()
