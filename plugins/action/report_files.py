@@ -13,6 +13,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.ascend.vllm.plugins.plugin_utils.messages import plain
 from ansible_collections.ascend.vllm.plugins.plugin_utils.pages import render
+from ansible_collections.ascend.vllm.plugins.plugin_utils.status_page import status_view
+
+#: Verb -> what makes its page of its report, where that is not what all pages show.
+VIEWS = {"status": status_view}
 
 
 class ActionModule(ActionBase):
@@ -36,7 +40,7 @@ class ActionModule(ActionBase):
         report = plain(args["report"])
         with open(self._find_needle("templates", args["template"]), encoding="utf-8") as stream:
             # Not Ansible's own templating, which wraps every part of a report: with 32 nodes it takes seconds longer.
-            page = render(stream.read(), report)
+            page = render(stream.read(), report, VIEWS.get(report.get("verb")))
         contents = {"json": json.dumps(report, indent=4, ensure_ascii=False) + "\n", "html": page}
         try:
             os.makedirs(folder, mode=0o755, exist_ok=True)

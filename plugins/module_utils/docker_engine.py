@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Questions to the Docker engine of this node over its socket, with the standard library only.
 
-community.docker does everything that changes something; this is for modules that ask many things in one round
-trip or look again every second, where starting one Ansible task per question would cost more than the question.
+community.docker does what a playbook changes; this is for modules that ask many things in one round trip or look again every
+second, where starting one Ansible task per question would cost more than the question, and for the watch, which runs without Ansible.
 """
 
 from __future__ import annotations
@@ -46,19 +46,37 @@ class DockerEngine:
 
     def get(self, path):
         """Return (HTTP status, body bytes) of C(GET path)."""
-        connection = _UnixConnection(self.path, self.timeout)
+        return self._ask("GET", path, self.timeout)
+
+    def _ask(self, method, path, timeout):
+        """Return (HTTP status, body bytes)."""
+        connection = _UnixConnection(self.path, timeout)
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except http.client.HTTPException as error:
             raise OSError("%s gave no valid HTTP answer: %s" % (self.path, str(error) or type(error).__name__)) from error
         except socket.timeout as error:
-            raise OSError("%s: no answer within %g s" % (self.path, self.timeout)) from error
+            raise OSError("%s: no answer within %g s" % (self.path, timeout)) from error
         except OSError as error:
             raise OSError("%s: %s" % (self.path, error.strerror or error)) from error
         finally:
             connection.close()
+
+    def _change(self, path, timeout):
+        """Ask for a change; C(304) says that all is as wanted already."""
+        status, body = self._ask("POST", path, timeout)
+        if status not in (204, 304):
+            raise OSError("%s answered %d to %s: %s" % (self.path, status, path, body[:500].decode("utf-8", "replace").strip()))
+
+    def start(self, name):
+        """Start a container that is there; one that runs is left as it is. The engine may be at it for a while: devices, mounts."""
+        self._change("/containers/%s/start" % quote(name, safe=""), self.timeout + 60)
+
+    def stop(self, name, timeout):
+        """Stop a container, whose process gets C(timeout) seconds between SIGTERM and SIGKILL; one that does not run is left as it is."""
+        self._change("/containers/%s/stop?t=%d" % (quote(name, safe=""), timeout), self.timeout + timeout + 30)
 
     def _object(self, path, kind=dict):
         """Return the decoded value of a C(kind) at C(path), or None when there is none (404)."""
@@ -98,6 +116,35 @@ class DockerEngine:
         if status != 200:
             return []
         return _TERMINAL.sub("", demultiplex(body).decode("utf-8", "replace")).splitlines()
+
+    def stream_logs(self, name, tail):
+        """Yield C((stream, bytes)) pieces of the last C(tail) lines of a container's output, oldest first, in bounded memory.
+
+        stream: 1 stdout, 2 stderr. Each line starts with its time, as C(2026-01-31T23:59:59.000000000Z ), also where the engine cut a
+        long line in pieces (of 16 KiB): those are put together again. Yields nothing where there is no such container.
+        """
+        connection = _UnixConnection(self.path, self.timeout)
+        try:
+            connection.request("GET", "/containers/%s/logs?stdout=1&stderr=1&timestamps=1&tail=%d" % (quote(name, safe=""), tail))
+            answer = connection.getresponse()
+            if answer.status == 404:
+                return
+            if answer.status != 200:
+                body = answer.read(200).decode("utf-8", "replace").strip()
+                raise OSError("%s answered %d: %s" % (self.path, answer.status, body))
+            for piece in _frames(answer):
+                yield piece
+        except http.client.HTTPException as error:
+            raise OSError("%s gave no valid HTTP answer: %s" % (self.path, str(error) or type(error).__name__)) from error
+        except socket.timeout as error:
+            raise OSError("%s: no answer within %g s" % (self.path, self.timeout)) from error
+        except OSError as error:
+            # Its own words above name the socket already.
+            if error.strerror is None:
+                raise
+            raise OSError("%s: %s" % (self.path, error.strerror)) from error
+        finally:
+            connection.close()
 
     def pull(self, reference, registry="", login=None):
         """Pull an image and yield what the engine says meanwhile, one decoded object each (C(status), C(id), C(progressDetail), C(error)).
@@ -178,6 +225,35 @@ def demultiplex(body):
         parts.append(rest[8:8 + size])
         rest = rest[8 + size:]
     return b"".join(parts) + rest
+
+
+#: Bytes of a log that are in memory at once.
+_PIECE = 1 << 16
+#: The time that the engine puts before a line and before each further piece of a long one.
+_TIME = re.compile(br"^\d{4}-\d\d-\d\dT\S{9,26} ")
+
+
+def _frames(stream):
+    """Yield C((stream number, bytes)) of Docker's stream format, see C(demultiplex), as it is read from C(stream)."""
+    unended = set()
+    while True:
+        head = stream.read(8)
+        if len(head) < 8 or head[0] not in (0, 1, 2) or head[1:4] != b"\x00\x00\x00":
+            break
+        left, first = int.from_bytes(head[4:], "big"), True
+        while left:
+            data = stream.read(min(left, _PIECE))
+            if not data:
+                return
+            left -= len(data)
+            # The further piece of a line that the same stream has begun.
+            text = _TIME.sub(b"", data, count=1) if first and head[0] in unended else data
+            (unended.discard if data.endswith(b"\n") else unended.add)(head[0])
+            first = False
+            yield head[0], text
+    while head:
+        yield 1, head
+        head = stream.read(_PIECE)
 
 
 def processes_below(pid, proc="/proc"):

@@ -39,6 +39,22 @@ class _TokenStaysHome(urllib.request.HTTPRedirectHandler):
         return query
 
 
+#: OpenSSL's X509_V_FLAG_PARTIAL_CHAIN, which Python has a name for from 3.10 on: a certificate that is not its own signer can vouch, too.
+_PARTIAL_CHAIN = 0x80000
+
+
+def verifying(ca_file):
+    """Return a TLS context that takes only what a file of certificates vouches for, whatever name it is made out to.
+
+    A certificate in the file may be the service's own. Raises C(OSError) (C(ssl.SSLError) included) if the file has none.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(ca_file)
+    context.verify_flags |= _PARTIAL_CHAIN
+    return context
+
+
 def request(url, method="GET", body=None, headers=None, timeout=10.0, proxies=None, insecure=False, ca_file=None):
     """Return (status, headers, body bytes). C(proxies) is a mapping scheme -> URL; none is used unless it is given.
 
@@ -48,11 +64,9 @@ def request(url, method="GET", body=None, headers=None, timeout=10.0, proxies=No
     """
     handlers = [urllib.request.ProxyHandler(proxies or {}), _TokenStaysHome()]
     if insecure or ca_file:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        if ca_file:
-            context.load_verify_locations(ca_file)
-        else:
+        context = verifying(ca_file) if ca_file else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if not ca_file:
+            context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         handlers.append(urllib.request.HTTPSHandler(context=context))
     query = urllib.request.Request(url, data=body, headers=headers or {}, method=method)
@@ -69,6 +83,12 @@ def request(url, method="GET", body=None, headers=None, timeout=10.0, proxies=No
 def reason(error):
     """Return why there was no HTTP answer, in words."""
     return str(getattr(error, "reason", None) or error) or type(error).__name__
+
+
+def cause(error):
+    """Return the exception behind what request() raised: an URLError hides it, and an SSLError has a text where an URLError has it."""
+    behind = getattr(error, "reason", None)
+    return behind if isinstance(behind, Exception) else error
 
 
 def post_json(url, value, headers=None, timeout=10.0, ca_file=None):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
@@ -17,6 +18,8 @@ _SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 #: vLLM's gauges of requests that are computed and of those that wait for it, one sample an engine.
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+#: vLLM's counters of tokens that were read and written.
+TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 
 
 def samples(text):
@@ -59,29 +62,37 @@ class Api:
         except (ValueError, AttributeError, TypeError):
             return status, []
 
+    def completions(self, model, timeout, rank=None, max_tokens=1, prompt=PROMPT):
+        """Return (HTTP status, decoded answer or None, its text) of one request to C(/v1/completions); C(rank) as for completion()."""
+        headers = dict(self.headers)
+        if rank is not None:
+            headers["X-data-parallel-rank"] = str(rank)
+        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+        return plain_http.post_json(self.url + "/v1/completions", body, headers, timeout, self.ca_file)
+
     def completion(self, model, timeout, rank=None, max_tokens=1, prompt=PROMPT):
         """Return (answered, HTTP status, text of the completion, or of what came instead).
 
         C(rank): the data-parallel rank that is to compute it (header C(X-data-parallel-rank), vLLM 0.11 and newer).
         """
-        headers = dict(self.headers)
-        if rank is not None:
-            headers["X-data-parallel-rank"] = str(rank)
-        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
-        status, answer, text = plain_http.post_json(self.url + "/v1/completions", body, headers, timeout, self.ca_file)
+        status, answer, text = self.completions(model, timeout, rank, max_tokens, prompt)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         if status == 200 and choices and isinstance(choices[0], dict):
             return True, status, str(choices[0].get("text") or "")
         return False, status, text
 
-    def requests(self, timeout=5.0):
-        """Return C({running, waiting}), summed over the engines, or None where the metrics do not say it."""
+    def load(self, timeout=5.0):
+        """Return (C({running, waiting}), tokens computed since the start), summed over the engines; None where the metrics do not say it."""
         status, text = self.get("/metrics", timeout)
         counted = {}
         if status == 200:
             for name, dummy, value in samples(text):
-                if name in (RUNNING, WAITING):
+                if name in (RUNNING, WAITING) + TOKENS and math.isfinite(value):
                     counted[name] = counted.get(name, 0) + int(value)
-        if len(counted) < 2:
-            return None
-        return {"running": counted[RUNNING], "waiting": counted[WAITING]}
+        requests = {"running": counted[RUNNING], "waiting": counted[WAITING]} if RUNNING in counted and WAITING in counted else None
+        tokens = [counted[name] for name in TOKENS if name in counted]
+        return requests, sum(tokens) if tokens else None
+
+    def requests(self, timeout=5.0):
+        """Return C({running, waiting}), summed over the engines, or None where the metrics do not say it."""
+        return self.load(timeout)[0]

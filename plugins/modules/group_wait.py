@@ -13,7 +13,10 @@ description:
   - Runs on every node of the group at once. Each node is watched in slices of at most O(slice_s) seconds; one decision is
     made over all nodes and ends the wait everywhere.
   - Ready means that a completion came back from the head while every node's container runs.
-  - The wait fails as soon as any container exits, with the last lines of that container's log.
+  - The wait fails when any container exits, and names the node whose log has the cause, the cause and its remedy (C(data/causes)), and the
+    lines of the log behind it. An error that is not known is shown by its first traceback. An exit whose log says only that something
+    else broke first waits a few seconds for the logs of the other nodes.
+  - The wait fails as well when a node stays in one phase of its start, without progress in it, for longer than the phase's limit.
   - Progress is shown on the terminal while it waits.
   - This is an action plugin; it needs a worker (C(forks)) for each node of the group.
 version_added: 0.1.0
@@ -48,14 +51,35 @@ options:
   api_key:
     description: API key of the service.
     type: str
+  ca_file:
+    description: Certificates on the head that vouch for the service, where O(url) is C(https).
+    type: path
   limit_s:
     description: How long to wait at most, in seconds.
     type: int
     required: true
+  phase_limits:
+    description:
+      - Seconds that a node may stay in a phase without progress, by phase. A phase that is left out has no limit but O(limit_s).
+      - The phases are V(starting), V(loading) (each shard is progress), V(compiling) (each graph is), V(waiting) (for the engines of other
+        nodes) and V(ready) (the API is up, and a completion has not come back yet).
+      - A node that may have to wait for a slower one, which is so once it has loaded all shards, is measured by the progress of the whole group.
+    type: dict
+    default: {}
   slice_s:
-    description: Length of a slice, in seconds.
+    description: Length of a slice, in seconds; never more than 5.
     type: float
     default: 5.0
+  language:
+    description: Language of causes, remedies and progress.
+    type: str
+    choices: [en, zh]
+    default: en
+  data_dirs:
+    description: Folders on the controller with C(causes) of the site, as in C(vllm_data_dirs).
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     support: full
@@ -79,6 +103,7 @@ EXAMPLES = r"""
     url: http://198.51.100.11:8000
     model: deepseek_r1
     limit_s: 3600
+    phase_limits: {starting: 1500, loading: 1500}
 """
 
 RETURN = r"""
@@ -87,7 +112,7 @@ outcome:
   returned: always
   type: str
 host:
-  description: The host that decided it.
+  description: The host that decided it; of a failure the one that is named in the message, which need not be the first that exited.
   returned: always
   type: str
 elapsed_s:

@@ -13,6 +13,7 @@ description:
   - Watches the container for up to O(slice_s) seconds and returns at once when it is not running any more.
   - On the head of a group it also asks C(/health) and, once that says 200, for a completion of one token; only a completion
     counts as ready, because C(/health) goes on saying 200 with a peer dead or its link down.
+  - From the log it tells how far the start has come, and the lines that may say what goes wrong.
   - A wait is a loop of such slices, see P(ascend.vllm.group_wait#module).
 version_added: 0.1.0
 author:
@@ -89,6 +90,20 @@ last_line:
   description: Last line of the container's log.
   returned: success
   type: str
+startup:
+  description:
+    - How far the start has come by the last line of the log that is about it, null where the lines that were read are about none.
+    - C(phase) is V(loading), V(compiling), V(waiting) (this node's engines wait for those of other nodes) or V(ready) (the API is up).
+    - C(step) is V(81/163) while shards are loaded or graphs captured, V(2 local, 2 remote) for engines that are waited for, else empty.
+  returned: success
+  type: dict
+telling:
+  description:
+    - Lines of the log that may say what goes wrong, the first traceback whole. A container that runs is read a few hundred lines back,
+      one that has exited some thousand; what several processes say alike is there once.
+  returned: success
+  type: list
+  elements: str
 log:
   description: The last lines of the log of an exited container.
   returned: success
@@ -96,15 +111,23 @@ log:
   elements: str
 """
 
-import re
+import ssl
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, serve_log
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 #: Seconds between two looks at the container inside one slice.
 LOOK_S = 1.0
+#: Lines of the log that are read of a container that runs: many processes may speak between two slices.
+RECENT_LINES = 400
+#: Lines that are read of a container that has exited: every worker of it says its whole traceback, some of them twice.
+EXIT_LINES = 5000
+#: Bytes of telling lines that are returned, of a container that runs and of one that has exited.
+RECENT_BYTES = 16384
+EXIT_BYTES = 65536
 
 
 def look(engine, name):
@@ -118,10 +141,24 @@ def look(engine, name):
     return "exited", found["State"]["ExitCode"], error
 
 
-def last_line(engine, name):
+def last_line(lines):
     """Return the last line of a log that says anything beside the process it comes from."""
-    said = [line for line in engine.logs(name, 5) if re.sub(r"\([^()]* pid=[^()]*\)", "", line).strip()]
-    return said[-1][:300] if said else ""
+    for line in reversed(lines):
+        if serve_log.split(line)[2].strip():
+            return line[:300]
+    return ""
+
+
+def recent(engine, name):
+    """Return C({last_line, startup, telling}) of a container that runs."""
+    lines = [serve_log.clean(line) for line in engine.logs(name, RECENT_LINES)]
+    return {"last_line": last_line(lines), "startup": serve_log.stage(lines), "telling": serve_log.telling(lines, RECENT_BYTES)}
+
+
+def ended(engine, name, log_lines):
+    """Return C({startup, telling, log}) of a container that has exited."""
+    lines = [serve_log.clean(line) for line in engine.logs(name, max(EXIT_LINES, log_lines))]
+    return {"startup": serve_log.stage(lines), "telling": serve_log.telling(lines, EXIT_BYTES), "log": lines[-log_lines:] if log_lines > 0 else []}
 
 
 def ask(params, left):
@@ -129,8 +166,10 @@ def ask(params, left):
     service = Api(params["url"], params["api_key"], params["ca_file"])
     try:
         health = service.health(min(2.0, left))
-    except OSError:
-        return None, False, None
+    except OSError as error:
+        cause = plain_http.cause(error)
+        # A port that refuses is a start that goes on; TLS that fails will fail again.
+        return None, False, "%s: %s" % (params["url"], cause) if isinstance(cause, (ssl.SSLError, FileNotFoundError)) else None
     if health != 200:
         return health, False, None
     try:
@@ -144,13 +183,13 @@ def ask(params, left):
 
 def watch(engine, params):
     """Watch for one slice; see RETURN for the result."""
-    result = {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "", "log": []}
+    result = {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "", "startup": None, "telling": [], "log": []}
     end = time.monotonic() + params["slice_s"]
     while True:
         phase, exit_code, error = look(engine, params["container"])
         if phase != "running":
-            log = engine.logs(params["container"], params["log_lines"]) if phase == "exited" else []
-            return dict(result, phase=phase, exit_code=exit_code, error=error, log=log)
+            said = ended(engine, params["container"], params["log_lines"]) if phase == "exited" else {}
+            return dict(result, phase=phase, exit_code=exit_code, error=error, **said)
         left = end - time.monotonic()
         if params["url"] and left > 0:
             result["health"], answered, result["error"] = ask(params, max(left, LOOK_S))
@@ -158,7 +197,7 @@ def watch(engine, params):
                 result["phase"] = "ready"
                 return result
         if end - time.monotonic() <= LOOK_S:
-            result["last_line"] = last_line(engine, params["container"])
+            result.update(recent(engine, params["container"]))
             return result
         time.sleep(LOOK_S)
 

@@ -13,7 +13,7 @@ from .messages import check, is_list, is_mapping, shown
 _ELSEWHERE = "the planner computes it"
 #: Options of ``vllm serve`` that the planner writes, with the variable that sets each properly. vLLM's short names included.
 OWNED_OPTIONS = {
-    "host": ("no variable", "the API listens on every address of the head; vllm_port sets its port"),
+    "host": ("vllm_bind_address", "what asks the API has to know where it listens"),
     "port": ("vllm_port", ""),
     "headless": ("no variable", "every host of a group but the first is headless; vllm_node_rank sets the order"),
     "model": ("vllm_weights_dir", ""),
@@ -45,6 +45,8 @@ OWNED_OPTIONS = {
     "pcp": ("vllm_tensor_parallel_size", "context-parallel ranks are not planned"),
     # A key on a command line is shown by ps and docker inspect.
     "api-key": ("vllm_api_key_file", "a key in the arguments would be readable by everyone on the node"),
+    "ssl-certfile": ("vllm_tls_certificate_file", "the file has to be mounted into the container"),
+    "ssl-keyfile": ("vllm_tls_key_file", "the file has to be mounted into the container"),
 }
 #: Variables of the environment that would show a secret to everyone who may run docker inspect.
 OWNED_ENV = {"VLLM_API_KEY": ("vllm_api_key_file", "a key in the environment would be readable by docker inspect")}

@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The collection's data, with what a site adds or replaces.
 
-A data folder has a subfolder a kind (``recipes``, ``releases``, ``hardware``, ``floors``, ``checks``), each with YAML files that map names to entries.
-Every entry carries its ``source``. An entry of a later folder replaces the whole entry of the same name. An entry may start
+A data folder has a subfolder a kind (``recipes``, ``releases``, ``hardware``, ``floors``, ``checks``, ``causes``), each with YAML files
+that map names to entries. Every entry carries its ``source``. An entry of a later folder replaces the whole entry of the same name. An entry may start
 from another one with ``base: <name>``: mappings are merged key by key, anything else is replaced, ``null`` removes.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -18,13 +19,14 @@ from .messages import CONTROLLER, check, did_you_mean, is_mapping, known_names, 
 
 #: The collection's own data.
 BUNDLED = Path(__file__).resolve().parents[2] / "data"
-KINDS = ("recipes", "releases", "hardware", "floors", "checks")
+KINDS = ("recipes", "releases", "hardware", "floors", "checks", "causes")
 #: What the planner reads of every entry of these kinds; a recipe is checked when it is selected.
 NEEDED = {
     "releases": ("image_tag", "start"),
     "hardware": ("title", "npus", "npus_max", "device_nodes", "mounts"),
     "floors": ("minimum", "recommended"),
     "checks": ("title", "meaning", "outcomes"),
+    "causes": ("patterns", "cause", "remedy"),
 }
 
 
@@ -61,9 +63,9 @@ def read_yaml(path: Path) -> object:
         return yaml.load(stream, Loader=_UniqueKeys)
 
 
-def load_all(site_dirs=()) -> tuple[dict, list]:
+def load_all(site_dirs=(), kinds=KINDS) -> tuple[dict, list]:
     """Return ``({kind: {name: entry}}, checks)`` of the bundled folder and the site's, in that order."""
-    data: dict = {kind: {} for kind in KINDS}
+    data: dict = {kind: {} for kind in kinds}
     checks: list = []
     for folder in [BUNDLED, *map(Path, site_dirs)]:
         if folder != BUNDLED:
@@ -71,12 +73,12 @@ def load_all(site_dirs=()) -> tuple[dict, list]:
             if problem:
                 checks.append(check(CONTROLLER, "data_folder", "vllm_data_dirs", *problem))
                 continue
-        for kind in KINDS:
+        for kind in kinds:
             entries, problems = _load_folder(folder / kind)
             data[kind].update(entries)
             checks += problems
-    for kind, keys in NEEDED.items():
-        data[kind], problems = _complete(kind, data[kind], keys)
+    for kind in [kind for kind in NEEDED if kind in data]:
+        data[kind], problems = _complete(kind, data[kind], NEEDED[kind])
         checks += problems
     return data, checks
 
@@ -93,6 +95,8 @@ def _complete(kind: str, entries: dict, keys: tuple) -> tuple[dict, list]:
                 f"no {', '.join(missing)}",
                 "complete the entry, or start it with 'base: <a complete one>'.",
             )
+            if kind == "causes" and not missing:
+                _refuse_cause(entry)
         except DataError as error:
             missing, observed, remedy = [name], error.problem, error.remedy
         if missing:
@@ -101,6 +105,24 @@ def _complete(kind: str, entries: dict, keys: tuple) -> tuple[dict, list]:
         else:
             whole[name] = entry
     return whole, checks
+
+
+def _refuse_cause(entry: dict) -> None:
+    """Raise DataError for a cause whose patterns cannot be searched for, or that has no text to show."""
+    patterns = entry["patterns"]
+    if not isinstance(patterns, list) or not patterns:
+        raise DataError(f"patterns {shown(patterns)}", "write patterns as a list of regular expressions, each in quotes.")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise DataError(f"the pattern {shown(pattern)}: {error}", "correct this regular expression (Python's re).") from error
+    for key in ("cause", "remedy"):
+        if not is_mapping(entry[key]) or not isinstance(entry[key].get("en"), str):
+            raise DataError(f"{key} {shown(entry[key])}", f"write {key} as a mapping of languages, with en: TEXT at least.")
+    rank = entry.get("rank", 0)
+    if not isinstance(rank, int) or isinstance(rank, bool):
+        raise DataError(f"rank {shown(rank)}", "write rank as a whole number; lower ones are told first.")
 
 
 def _folder_problem(folder: Path):

@@ -103,3 +103,22 @@ def unit_env(unit: dict) -> dict:
     stated = [part.strip() for key in ("no_proxy", "NO_PROXY") for part in str(unit["env"].get(key) or "").split(",") if part.strip()]
     addresses = ",".join(dict.fromkeys([*unit["no_proxy"], *stated]))
     return dict(unit["env"], no_proxy=addresses, NO_PROXY=addresses)
+
+
+#: What has to be free after a stop, and what to do where it is not.
+RELEASED = {
+    "container_stopped": ("a stopped container", "docker logs and docker stop of it on this node; systemctl status docker"),
+    "process_gone": ("no process of a container that was stopped", "look at it with ps -o pid,stat,wchan,args: one in state D waits for the driver (dmesg)"),
+    "port_released": ("nobody of the group on the port", "end the process that listens on it (ss -ltnp)"),
+    "npu_released": ("an idle NPU", "npu-smi info on this node; if no process has it, the driver keeps it: npu-smi set -t reset, when nothing runs there"),
+}
+
+
+def released_findings(hosts, hostvars) -> list:
+    """Return a failed check for everything that is left on a node of a group that was stopped; ``serve_stop_left`` is what serve_released says."""
+    found = []
+    for host in hosts:
+        for entry in hostvars[host]["serve_stop_left"].get("left") or []:
+            expected, remedy = RELEASED[entry["check"]]
+            found.append(finding(host, entry["check"], "fail", entry["observed"], expected, remedy, device=entry["device"]))
+    return found

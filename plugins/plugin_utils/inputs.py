@@ -40,6 +40,8 @@ RULES = {
     "vllm_port": {"scope": "group", "entry": True, "min": 1, "max": 65535},
     # Below 1024 only root may listen, and services of the system live there.
     "vllm_data_parallel_rpc_port": {"scope": "group", "entry": True, "min": 1024, "max": 65535},
+    "vllm_supervise": {"scope": "group", "entry": True},
+    "vllm_watch_port": {"scope": "group", "entry": True, "min": 1024, "max": 65535},
     "vllm_served_model_name": {"scope": "group", "entry": True, "form": "word"},
     "vllm_extra_env": {"scope": "host", "entry": True, "form": "env"},
     "vllm_extra_args": {"scope": "group", "entry": True},
@@ -58,6 +60,10 @@ RULES = {
     "vllm_data_dirs": {"scope": "run"},
     "vllm_report_dir": {"scope": "run", "form": "controller_path"},
     "vllm_api_key_file": {"scope": "group", "entry": True, "form": "controller_path"},
+    "vllm_bind_address": {"scope": "group", "entry": True, "form": "bind"},
+    "vllm_tls_certificate_file": {"scope": "group", "entry": True, "form": "controller_file"},
+    "vllm_tls_key_file": {"scope": "group", "entry": True, "form": "controller_file"},
+    "vllm_tls_ca_file": {"scope": "group", "entry": True, "form": "controller_file"},
     "vllm_groups": {"scope": "run"},
     "vllm_language": {"scope": "run"},
     "preflight_mesh": {"scope": "run"},
@@ -229,6 +235,16 @@ def _to_int(raw: object) -> int:
     raise InputError("an integer")
 
 
+def _to_bool(raw: object) -> bool:
+    """Return a truth value from one or from the words that YAML 1.1 has for it; a number is none."""
+    if isinstance(raw, bool):
+        return bool(raw)
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    if isinstance(raw, str) and raw.strip().lower() in words:
+        return words[raw.strip().lower()]
+    raise InputError("true or false")
+
+
 def _to_str(raw: object) -> str:
     """Return a text; a number would lose its spelling on the way (1.10 is 1.1), so it has to be quoted."""
     if isinstance(raw, str):
@@ -279,7 +295,7 @@ def _from_json(text: str, kind: type, noun: str):
     return value
 
 
-_CONVERTERS = {"int": _to_int, "str": _to_str, "path": _to_path, "list": _to_list, "dict": _to_dict, "raw": plain}
+_CONVERTERS = {"bool": _to_bool, "int": _to_int, "str": _to_str, "path": _to_path, "list": _to_list, "dict": _to_dict, "raw": plain}
 
 
 def npu_list(value: object):
@@ -307,6 +323,16 @@ def _ipv4(value: str) -> str:
     """Return an IPv4 address that a host can own."""
     if not addresses.is_ipv4(value) or not addresses.can_be_owned(value):
         raise InputError("an IPv4 address of the host, such as 198.51.100.11")
+    return value
+
+
+def _bind(value: str) -> str:
+    """Return an IPv4 address that a server can listen on: one of the host, or 0.0.0.0 for all of them."""
+    if value != "0.0.0.0" and (not addresses.is_ipv4(value) or not addresses.can_be_owned(value)):
+        raise InputError(
+            "0.0.0.0 for every address of the head, 127.0.0.1 for itself only, or one IPv4 address that it has",
+            "the server listens on IPv4; a name is not resolved.",
+        )
     return value
 
 
@@ -432,6 +458,7 @@ def _env(value: dict) -> dict:
 _FORMS = {
     "npus": npu_list,
     "ipv4": _ipv4,
+    "bind": _bind,
     "network": _network,
     "nic": _nic,
     "name": _name,

@@ -35,18 +35,24 @@ OPEN_NODES = 4
 #: So many places of one problem, or failed pings, are listed at once; the rest can be opened.
 PLACES_AT_ONCE = 12
 HOSTS_AT_ONCE = 4
+#: Where the pages of reports and their parts are.
+TEMPLATES = BUNDLED.parent / "roles" / "report" / "templates"
 
 
-def render(template: str, report: dict) -> str:
-    """Return the page of a report: ``template`` is laid out with ``view``, every text of it escaped."""
-    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(template).render(view=html_safe(report_view(report)))
+def render(template: str, report: dict, view=None) -> str:
+    """Return the page of a report: ``template`` is laid out with ``view``, every text of it escaped.
+
+    ``view``: the function that makes it of the report, ``report_view`` without one. What pages share is included from ``TEMPLATES``.
+    """
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
+                                     loader=jinja2.FileSystemLoader(TEMPLATES))
+    return environment.from_string(template).render(view=html_safe((view or report_view)(report)))
 
 
 @lru_cache
-def load_words(language: str = "en") -> dict:
-    """Return the report's fixed words, key to text; English for a language that is not known."""
-    words = read_yaml(BUNDLED / "words" / "report.yml")["report"]["words"]
+def load_words(language: str = "en", name: str = "report") -> dict:
+    """Return the fixed words of ``data/words/NAME.yml``, key to text; English for a language that is not known."""
+    words = read_yaml(BUNDLED / "words" / f"{name}.yml")[name]["words"]
     return {key: texts[language if language in LANGUAGES else "en"] for key, texts in words.items()}
 
 

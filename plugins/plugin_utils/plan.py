@@ -3,13 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan: from a request, the data and the nodes' answers to every unit's ranks, addresses, environment and command line.
 
-Pure: nothing is read but the data folders. All problems of all hosts are collected; there is no plan if one of them fails.
+Pure: nothing is read but the data folders, and the TLS files of a group. All problems of all hosts are collected; there is no plan if one of them fails.
 Here everything is settled and checked; what is settled is written down by the module ``units``.
 """
 
 from __future__ import annotations
 
-from . import commandline, inputs, nodes, ranks, recipes, units
+from . import commandline, inputs, nodes, ranks, recipes, tls, units
 from . import data as data_folders
 from .checks import accept_checks
 from .messages import check, failed, shown
@@ -50,6 +50,7 @@ class Group:
         self.recipe = None
         self.hardware = None
         self.machine: dict = {}
+        self.hbm_idle_mb = None
         self.tensor_parallel_size = None
         self.data_parallel_size = None
         self.blocks: list = []
@@ -105,6 +106,7 @@ def settle(request: dict, discovered: dict, data: dict) -> tuple[list, dict, lis
     for group in groups:
         _settings(group, request["inputs"])
         _data(group, data, settled, request)
+        group.checks += _tls(group, request) + _bind(group, settled, discovered)
         _ranks(group, settled, request)
     _share_hosts(groups)
     for group in groups:
@@ -151,6 +153,7 @@ def _data(group: Group, data: dict, settled: dict, request: dict) -> None:
     group.checks += found
     group.hardware = _one_hardware(group, settled, request)
     group.machine = data["hardware"].get(group.hardware, {})
+    group.hbm_idle_mb = (data["checks"].get("npu_hbm_idle", {}).get("limits") or {}).get(group.hardware)
     if recipe and entry and group.hardware:
         group.recipe, found = recipes.select(model, recipe, release, group.hardware, group.head)
         group.checks += found
@@ -182,6 +185,45 @@ def _together(group: Group) -> list:
             )
         )
     return found
+
+
+def _tls(group: Group, request: dict) -> list:
+    """Return a check if certificate and key of a group are not both there, or do not belong together."""
+    names = (tls.CERTIFICATE, tls.KEY, tls.CA)
+    if any(name in request["invalid"].get(host, ()) for name in names for host in group.hosts):
+        return []
+    certificate, key, ca_file = (group.settings[name] for name in names)
+    if certificate and key:
+        problem = tls.problem(certificate, key, ca_file or certificate)
+    elif certificate or key or ca_file:
+        absent = tls.KEY if certificate else tls.CERTIFICATE
+        stated = next(name for name in names if group.settings[name])
+        remedy = f"set {absent} to a file on the controller, or remove {stated}."
+        problem = absent, f"nothing, with {stated}", f"{tls.CERTIFICATE} and {tls.KEY}, or neither", remedy
+    else:
+        problem = None
+    if problem is None:
+        return []
+    device, observed, expected, remedy = problem
+    return [check(group.head, "tls_files", device, f"group {group.name}: {observed}", expected, remedy)]
+
+
+def _bind(group: Group, settled: dict, discovered: dict) -> list:
+    """Return a check if it is known that the head does not have the address its API is to listen on, or if that is not known."""
+    bind = group.settings["vllm_bind_address"]
+    node, answer = settled.get(group.head), discovered.get(group.head)
+    if node is None or bind in ("0.0.0.0", "127.0.0.1", node.local_ip):
+        return []
+    expected = f"0.0.0.0, 127.0.0.1 or an address of {group.head}, as {node.local_ip}"
+    if answer is None:
+        # Everything is stated, so that nobody asked the host; the server ends at once if it does not have the address.
+        return [check(group.head, "bind_address", "vllm_bind_address", f"group {group.name}: {bind}, which the host was not asked for", expected,
+                      "make sure that it has it: ip -br addr.", "warn")]
+    owned = [cidr.partition("/")[0] for port in answer["interfaces"] for cidr in port.get("addresses", [])]
+    if bind in owned:
+        return []
+    return [check(group.head, "bind_address", "vllm_bind_address", f"group {group.name}: {bind}; the host has {', '.join(owned)}", expected,
+                  "correct vllm_bind_address, or give the host the address.")]
 
 
 def _one_hardware(group: Group, settled: dict, request: dict) -> str | None:
@@ -338,6 +380,13 @@ def _environment(group: Group, node: nodes.Node) -> tuple[dict, dict]:
     return env, reasons
 
 
+def _head_ports(group: Group) -> list:
+    """Return the variables of the ports that a group has on its head. The ranks of a single host meet, and are watched, without one."""
+    if len(group.hosts) == 1:
+        return ["vllm_port"]
+    return ["vllm_port", "vllm_data_parallel_rpc_port"] + (["vllm_watch_port"] if group.settings["vllm_supervise"] else [])
+
+
 def _ports(groups: list) -> None:
     """Refuse a port that is used twice on one head, or that HCCL uses there."""
     taken: dict = {}
@@ -348,9 +397,7 @@ def _ports(groups: list) -> None:
             base = int(base) if base.isdigit() else group.base_port
             ranges.setdefault(host, []).append((base, group))
     for group in groups:
-        # The ranks of a single host meet without an rpc port.
-        alone = len(group.hosts) == 1
-        for variable in ("vllm_port",) if alone else ("vllm_port", "vllm_data_parallel_rpc_port"):
+        for variable in _head_ports(group):
             port = group.settings[variable]
             first = taken.setdefault((group.head, port), (group, variable))
             if first != (group, variable):

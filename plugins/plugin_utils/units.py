@@ -17,6 +17,12 @@ from .request import SCHEMA
 NO_PROXY_HOSTS = 64
 #: On the node; one folder a unit, mounted where CANN writes its logs.
 LOG_ROOT = "/var/log/ascend-vllm"
+#: On the node; one folder a unit, for what only root reads.
+ETC_ROOT = "/etc/ascend-vllm"
+#: Where a unit's secrets are in its container.
+SECRETS = "/run/ascend-vllm"
+#: Names of the certificate, its key and what vouches for it, on the head.
+TLS_CERTIFICATE, TLS_KEY, TLS_CA = "tls.crt", "tls.key", "tls_ca.pem"
 #: Where a hub is, and its default branch, if nobody says otherwise.
 HUB_DEFAULTS = {
     "modelscope": {"endpoint": "https://www.modelscope.cn", "revision": "master"},
@@ -144,10 +150,13 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
         "model": group.settings["vllm_model"],
         "release": group.settings["vllm_ascend_version"],
         "hardware": group.hardware,
+        "hbm_idle_mb": group.hbm_idle_mb,
         "served_model_name": group.settings["vllm_served_model_name"] or group.recipe.served_model_name,
         "api": _api(group, settled[group.head].local_ip),
         "api_key_file": group.settings["vllm_api_key_file"],
+        "tls": _tls(group),
         "rpc_port": group.settings["vllm_data_parallel_rpc_port"],
+        "supervise": _supervise(group),
         "image": image,
         # An archive takes the place of every registry.
         "image_sources": [] if group.settings["vllm_image_archive"] else _images(group),
@@ -161,10 +170,65 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
     }
 
 
-def _api(group, address: str) -> dict:
-    """Return where the group answers, as the nodes and the controller reach it."""
-    port = group.settings["vllm_port"]
-    return {"host": group.head, "address": address, "port": port, "url": f"http://{address}:{port}"}
+def _api(group, local_ip: str) -> dict:
+    """Return where the group answers, as the head reaches it: what asks runs there, for the API may listen on the loopback only.
+
+    ``ca_file``: certificates on the head that vouch for an ``https`` service, else None.
+    """
+    bind, port, tls = group.settings["vllm_bind_address"], group.settings["vllm_port"], _tls(group)
+    address = local_ip if bind == "0.0.0.0" else bind
+    first = ranks.slices(group.blocks[0], group.tensor_parallel_size)[0]
+    return {
+        "host": group.head,
+        "address": address,
+        "bind": bind,
+        "port": port,
+        "tls": tls is not None,
+        "url": f"{'https' if tls else 'http'}://{address}:{port}",
+        "ca_file": f"{ETC_ROOT}/{_unit_name(group, first)}/{TLS_CA}" if tls else None,
+    }
+
+
+def _tls(group) -> dict | None:
+    """Return the files on the controller that make the API speak TLS, or None."""
+    certificate = group.settings["vllm_tls_certificate_file"]
+    if not certificate:
+        return None
+    ca_file = group.settings["vllm_tls_ca_file"] or certificate
+    return {"certificate_file": certificate, "key_file": group.settings["vllm_tls_key_file"], "ca_file": ca_file}
+
+
+def _secrets(group, is_head: bool) -> list:
+    """Return the files of one unit that only root may read: ``[{source, name, mount}]``.
+
+    source: on the controller; name: in the unit's folder on the node; mount: of Docker, without that folder.
+    """
+    files = {"api_key": group.settings["vllm_api_key_file"]}
+    tls = _tls(group)
+    if tls and is_head:
+        files.update({TLS_CERTIFICATE: tls["certificate_file"], TLS_KEY: tls["key_file"]})
+    return [{"source": source, "name": name, "mount": f"{name}:{SECRETS}/{name}:ro"} for name, source in files.items() if source]
+
+
+def _listening(group, is_head: bool) -> dict:
+    """Return the options of ``vllm serve`` that say where and how the API listens; a headless one has none and keeps the tutorial's."""
+    if not is_head:
+        return {"host": "0.0.0.0", "port": group.settings["vllm_port"]}
+    flags = {"host": group.settings["vllm_bind_address"], "port": group.settings["vllm_port"]}
+    if _tls(group):
+        flags.update({"ssl-certfile": f"{SECRETS}/{TLS_CERTIFICATE}", "ssl-keyfile": f"{SECRETS}/{TLS_KEY}"})
+    return flags
+
+
+def _unit_name(group, part: ranks.Slice) -> str:
+    """Return the name of a container; a head without ranks of its own only answers HTTP, the first ranks are another host's."""
+    return f"{group.name}-rank{part.rank}" if part.ranks else f"{group.name}-api"
+
+
+def _supervise(group) -> dict:
+    """Return whether services bring the group back, the port of the head's one, and all units of the group by name, the head's first."""
+    units = [_unit_name(group, part) for block in group.blocks for part in ranks.slices(block, group.tensor_parallel_size)]
+    return {"enabled": group.settings["vllm_supervise"], "port": group.settings["vllm_watch_port"], "units": units}
 
 
 def _required(mount: dict, group) -> bool:
@@ -178,13 +242,11 @@ def _required(mount: dict, group) -> bool:
 def _unit(group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: dict, image: str, shm_size: str) -> dict:
     """Return one container: a contiguous slice of a host's ranks."""
     is_head = block.host == group.head
-    # A head without ranks of its own only answers HTTP; the first ranks are another host's.
-    name = f"{group.name}-rank{part.rank}" if part.ranks else f"{group.name}-api"
+    name = _unit_name(group, part)
     env, reasons = group.envs[block.host]
     served = group.settings["vllm_served_model_name"] or group.recipe.served_model_name
     flags = {
-        "host": "0.0.0.0",
-        "port": group.settings["vllm_port"],
+        **_listening(group, is_head),
         **rank_arguments(group, block, head_ip),
         "served-model-name": served,
         **group.flags,
@@ -208,6 +270,7 @@ def _unit(group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: d
         "mounts": [f"{entry['sources'][0]}:{entry['target']}" for entry in group.machine["mounts"]]
         + [f"{weights['dir']}:{weights['dir']}:ro", f"{LOG_ROOT}/{name}:/root/ascend/log"],
         "mount_candidates": candidates,
+        "secrets": _secrets(group, is_head),
         "shm_size": shm_size,
         "env": env,
         "env_added": reasons,

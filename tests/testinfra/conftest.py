@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import collections
+import json
 import os
 import pathlib
 import re
 import subprocess
+import threading
+import time
+import urllib.request
 
 import pytest
 import testinfra
@@ -18,6 +23,13 @@ PROJECT = pathlib.Path(__file__).resolve().parents[2]
 LAB = pathlib.Path(os.environ.get("ASCEND_VLLM_LAB_DIR", "/var/lib/ascend-vllm-lab"))
 VARS = LAB / "run" / "vars.yml"
 NODES = ("a2-node0", "a2-node1")
+#: The command that drives the lab.
+LAB_TOOL = PROJECT / "tests" / "lab" / "lab"
+
+#: Where the pair answers.
+API = "http://198.51.100.11:8000"
+MODEL = "deepseek_r1"
+PROMPT = "The future of AI is"
 
 #: Everything a deployment could change: files with size and time, images, containers with their state, listeners.
 PICTURE = r"""
@@ -43,6 +55,77 @@ def no_trust(nodes):
     """Return whether nothing is left on the nodes of the keys by which they copied from each other."""
     left = [node.run("grep -rl rrsync /root/.ssh /home/*/.ssh; ls -d /run/ascend-vllm/copy-*").stdout for node in nodes.values()]
     return not any(left)
+
+
+def lab(*words):
+    """Run one command of the lab and return what it printed."""
+    done = subprocess.run([str(LAB_TOOL), *words], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"lab {' '.join(words)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def inspect(node, name):
+    """Return the inspected container."""
+    return json.loads(node.check_output("docker inspect %s", name))[0]
+
+
+def ask(path, body=None, headers=None, timeout=120):
+    """Ask the API from the controller, past any proxy; return what its JSON says, or its text."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(API + path, data=json.dumps(body).encode() if body else None, headers=headers)
+    with opener.open(request, timeout=timeout) as answer:
+        text = answer.read().decode()
+    return json.loads(text) if text.startswith("{") else text
+
+
+def complete(tokens=2, timeout=120):
+    """Return the text of one completion."""
+    return ask("/v1/completions", {"model": MODEL, "prompt": PROMPT, "max_tokens": tokens, "temperature": 0}, timeout=timeout)["choices"][0]["text"]
+
+
+def wait_until(condition, seconds, what):
+    """Wait until a condition holds, looking every half second."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.5)
+
+
+class Requests:
+    """Clients that ask for one completion after the other while the block runs.
+
+    C(outcomes): how often a request was answered (C(answered)), never accepted (C(refused)), or accepted and then lost (C(broken)).
+    """
+
+    def __init__(self, clients=2, tokens=8, pause=2.0):
+        self.outcomes, self.said, self._pause = collections.Counter(), [], pause
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(tokens,), daemon=True) for dummy in range(clients)]
+
+    def _run(self, tokens):
+        while not self._over.is_set():
+            try:
+                complete(tokens)
+                self.outcomes["answered"] += 1
+                # The engines and the run share two processors.
+                self._over.wait(self._pause)
+            except OSError as error:
+                kind = "refused" if isinstance(getattr(error, "reason", error), ConnectionRefusedError) else "broken"
+                self.outcomes[kind] += 1
+                self.said.append(repr(error))
+                self._over.wait(0.5)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: self.outcomes["answered"] > 0, 60, "a first answer")
+        return self
+
+    def __exit__(self, *error):
+        self._over.set()
+        for thread in self._threads:
+            thread.join(150)
 
 
 class Run:
@@ -78,6 +161,25 @@ def playbook():
         return Run(subprocess.run(argv, cwd=PROJECT / "inventories", env=env, capture_output=True, text=True, check=False, timeout=900))
 
     return run
+
+
+@pytest.fixture
+def begin():
+    """Begin such a run and return its process, whose output is read by ``communicate``; it is ended with the test."""
+    begun = []
+
+    def start(name, *args):
+        argv = ["ansible-playbook", name, "-i", "a2_pair", "-e", f"@{VARS}", *args]
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("MOLECULE_", "ANSIBLE_"))}
+        begun.append(subprocess.Popen(argv, cwd=PROJECT / "inventories", env=dict(env, ANSIBLE_NOCOLOR="1"), stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT, text=True, start_new_session=True))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            process.wait()
 
 
 @pytest.fixture(scope="session")

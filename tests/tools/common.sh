@@ -15,13 +15,26 @@ nothing_run=77
 
 # The tests of the copies between nodes run a real sshd and rsync; only root can install them where they are missing.
 need_ssh() {
-  if [ -x /usr/sbin/sshd ] && command -v rsync rrsync ssh ssh-keygen >/dev/null; then return; fi
+  if [ -x /usr/sbin/sshd ] && command -v rsync >/dev/null && command -v rrsync >/dev/null && command -v ssh-keygen >/dev/null; then return; fi
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     "$tools/apt-install" openssh-server openssh-client rsync >/dev/null && return
   fi
   echo "install rsync (3.2.4 or newer, with rrsync), openssh-server and openssh-client: unit tests need them" >&2
   return 1
 }
+
+# The test of the drain connects two network namespaces and asks the kernel's own packet filter, which takes root.
+need_nft() {
+  if command -v nft >/dev/null && command -v ip >/dev/null; then return; fi
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    "$tools/apt-install" nftables iproute2 >/dev/null && return
+  fi
+  echo "install nftables and iproute2: unit tests need them" >&2
+  return 1
+}
+
+# The tests of the monitoring files ask Prometheus' own promtool.
+need_promtool() { "$tools/promtool" >/dev/null; }
 
 # Make $scratch, removed at the end whatever happens.
 make_scratch() {

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).resolve().parents[2]
-PAGES = sorted(path.relative_to(TOP).as_posix() for path in [*TOP.glob("README.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("roles/*/README.md")])
+PAGES = sorted(path.relative_to(TOP).as_posix() for path in [*TOP.glob("README*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("roles/*/README.md")])
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 

@@ -8,28 +8,10 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.error
-import urllib.request
 
 import pytest
 
-from conftest import NODES, PROJECT
-
-API = "http://198.51.100.11:8000"
-
-
-def inspect(node, name):
-    """Return the inspected container."""
-    return json.loads(node.check_output("docker inspect %s", name))[0]
-
-
-def ask(path, body=None, headers=None):
-    """Ask the API from the controller, past any proxy."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    headers = {"Content-Type": "application/json", **(headers or {})}
-    request = urllib.request.Request(API + path, data=json.dumps(body).encode() if body else None, headers=headers)
-    with opener.open(request, timeout=120) as answer:
-        text = answer.read().decode()
-    return json.loads(text) if text.startswith("{") else text
+from conftest import NODES, PROJECT, ask, inspect
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -139,20 +121,6 @@ def test_the_built_tarball_by_name_from_an_empty_directory(picture):
     done = subprocess.run([PROJECT / "tests" / "tools" / "package-run.sh", "--lab"], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert picture() == before
-
-
-def test_a_wrong_flag_ends_the_wait_names_the_node_and_stops_the_group_and_site_brings_it_back(playbook, nodes):
-    """The wait ends when a container exits, not at a time limit; nothing half started is left; the next run serves again."""
-    run = playbook("site.yml", "-e", "{vllm_extra_args: {no-such-option: 1}}")
-    assert run.rc != 0
-    assert "exited with status 2" in run.text, run.out[-4000:]
-    assert "unrecognized arguments: --no-such-option" in run.text
-    assert "a2-node0" in run.text
-    for rank, name in enumerate(NODES):
-        assert not inspect(nodes[name], f"vllm-rank{rank}")["State"]["Running"]
-    run = playbook()
-    assert run.rc == 0, run.out[-4000:]
-    assert ask("/v1/completions", {"model": "deepseek_r1", "prompt": "The future of AI is", "max_tokens": 2})["choices"]
 
 
 def test_a_group_with_a_dead_member_is_started_as_a_whole_now_with_a_key(playbook, nodes, tmp_path):

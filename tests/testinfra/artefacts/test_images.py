@@ -118,6 +118,7 @@ def test_an_archive_takes_the_place_of_every_registry(fetch, nodes, tmp_path):
     assert run.rc != 0 and f"holds {name}" in run.text and "wanted no.registry.example/small/other:1" in run.text
 
 
+@pytest.mark.extra
 def test_a_node_with_another_image_under_the_name_is_named(fetch, nodes):
     nodes["a2-node1"].check_output(MAKE.format(word="stranger", name=f"{REGISTRY}/{PATH}"))
     run = fetch(registries=[f"{REGISTRY}/small"])
@@ -144,6 +145,7 @@ def test_only_the_head_pulls_and_the_other_node_has_it_from_there(fetch, nodes):
     assert again.rc == 0 and all(again.recap(host)["changed"] == 0 for host in nodes)
 
 
+@pytest.mark.extra
 def test_old_images_go_on_request_and_those_of_others_never(fetch, nodes):
     name, other = f"{REGISTRY}/{PATH}", "no.registry.example/stranger/small:1"
     node = nodes["a2-node1"]

@@ -157,6 +157,7 @@ def test_a_silent_bit_is_found_by_a_full_verification_and_mended_by_the_next_run
     assert (whole / ".ascend-vllm-bad" / SHARDS[1]).exists() and is_marked(whole)
 
 
+@pytest.mark.extra
 def test_a_shard_that_nobody_knows_stops_the_run(whole, fetch):
     (whole / "model-00003-of-00002.safetensors").write_bytes((whole / SHARDS[0]).read_bytes())
     run = fetch()
@@ -212,6 +213,7 @@ def test_what_goes_wrong_once_is_tried_again(weights, fetch, hub, fault):
     assert is_marked(weights)
 
 
+@pytest.mark.extra
 def test_a_hub_that_falls_silent_is_given_up(weights, fetch, hub):
     hub.fault("stall", after_bytes=1_000_000)
     run = fetch("-e", "weights_sync_stall_s=10")
@@ -261,6 +263,7 @@ holder.communicate()
 """
 
 
+@pytest.mark.extra
 def test_a_server_that_takes_root_s_rights_away_is_said_with_its_remedy(weights, fetch, head, tmp_path):
     """What root_squash does, on the head: the directory is root's, and root is nobody there."""
     head.check_output(f"mkdir -p {DIR} && cat >/run/squash.py <<'END'\n{SQUASH}\nEND\npython3 /run/squash.py {DIR}")
@@ -327,6 +330,7 @@ def test_a_copy_on_every_node_is_downloaded_once_and_no_key_stays(copies, fetch,
     assert again.rc == 0 and all(again.recap(name)["changed"] == 0 for name in nodes) and no_trust(nodes), again.out[-3000:]
 
 
+@pytest.mark.extra
 def test_a_silent_bit_in_a_copy_is_found_and_mended_from_the_other_node(copies, fetch, hub, nodes):
     assert fetch(*LOCAL).rc == 0
     node, shard = nodes["a2-node1"], f"{COPY}/{SHARDS[0]}"
@@ -417,6 +421,7 @@ def contents(folder):
 LARGE = ("-e", "weights_sync_large_bytes=1000000")
 
 
+@pytest.mark.extra
 def test_weights_of_the_controller_are_copied_and_proved(source, whole, fetch, hub):
     hub.mark()
     given = ("-e", json.dumps({"vllm_weights_source": {"kind": "controller", "id": str(source)}}), *LARGE)

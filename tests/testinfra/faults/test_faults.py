@@ -13,18 +13,16 @@ import json
 import os
 import pathlib
 import re
-import subprocess
 import urllib.request
 
 import pytest
 import yaml
 
-from conftest import NODES, PROJECT
+from conftest import NODES, lab
 
 HERE = pathlib.Path(__file__).resolve().parent
 TABLE = yaml.safe_load((HERE / "faults.yml").read_text())
 BATCHES = yaml.safe_load((HERE / "batches.yml").read_text())
-LAB = PROJECT / "tests" / "lab" / "lab"
 REGISTRY = "http://198.51.100.2:5000/v2/ascend/vllm-ascend/manifests"
 
 
@@ -42,13 +40,6 @@ def test_every_fault_of_the_table_is_set_once():
     """In batches or each alone, no fault is left out and none is set twice."""
     for each in (False, True):
         assert sorted(name for names in runs(TABLE, BATCHES, each) for name in names) == sorted(TABLE)
-
-
-def lab(*words):
-    """Run one command of the lab and return what it printed."""
-    done = subprocess.run([str(LAB), *words], capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, f"lab {' '.join(words)}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def clear_all(nodes=NODES):

@@ -9,7 +9,8 @@ import hashlib
 import subprocess
 
 # preflight is a fixture
-from test_faults import LAB, not_passed, preflight  # noqa: F401  pylint: disable=unused-import
+from conftest import LAB_TOOL
+from test_faults import not_passed, preflight  # noqa: F401  pylint: disable=unused-import
 
 NODE = "a2-node1"
 # What ansible.builtin.package asks apt for on its own (python3-apt and what that needs), beside the package under test
@@ -18,7 +19,7 @@ PACKAGES = ("rsync", "python3-apt", "python-apt-common", "distro-info-data")
 
 def put(path, content):
     """Write a file in the node."""
-    argv = [str(LAB), "exec", NODE, "sh", "-c", f"mkdir -p {path.rpartition('/')[0]} && cat > {path}"]
+    argv = [str(LAB_TOOL), "exec", NODE, "sh", "-c", f"mkdir -p {path.rpartition('/')[0]} && cat > {path}"]
     subprocess.run(argv, input=content, check=True, capture_output=True, timeout=60)
 
 

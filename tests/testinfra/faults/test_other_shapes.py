@@ -65,6 +65,7 @@ def test_two_super_pods_are_refused(preflight):  # noqa: F811
     assert {check["check"] for check in not_passed(report)} <= {"hccn_superpod", "hccn_ping"}, described(not_passed(report))
 
 
+@pytest.mark.extra
 def test_four_a2_nodes_on_rails(shape, preflight):  # noqa: F811
     """Four nodes: rails by default, which says what it skips, and uses every NPU and every node pair."""
     run, report, _page = preflight("-e", "preflight_mesh=", "-e", "vllm_data_parallel_size=4", inventory=shape("a2", 4))

@@ -129,14 +129,14 @@ def web_server(answer, tls=False):
     """Serve on loopback while the block runs; yields the server with C(port), C(url) and C(asked), the requests so far.
 
     C(answer) is a function Asked -> (status[, body or value that becomes JSON[, headers]]), bytes to send as they are, or None
-    for silence.
+    for silence. C(tls): whether to serve HTTPS, or with which certificate and key, as PEM.
     """
     server = _Tcp(("127.0.0.1", 0), _Handler)
     server.port = server.server_address[1]
     server.url = "%s://127.0.0.1:%d" % ("https" if tls else "http", server.port)
     if tls:
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as stream:
-            stream.write(CERTIFICATE)
+            stream.write(CERTIFICATE if tls is True else tls)
             stream.flush()
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(stream.name)

@@ -16,6 +16,7 @@ from ansible import context as cli
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.ascend.vllm.plugins.action import group_wait
+from ansible_collections.ascend.vllm.plugins.module_utils import serve_log
 
 H, P = "a2-node0", "a2-node1"
 SECRET = "s3cret"
@@ -23,7 +24,8 @@ SECRET = "s3cret"
 
 def running(line=""):
     """Return what serve_probe says of a container that runs."""
-    return {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": line, "log": [], "changed": False, "invocation": {}}
+    return {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": line, "startup": serve_log.stage([line]), "telling": [],
+            "log": [], "changed": False, "invocation": {}}
 
 
 READY = dict(running(), phase="ready", health=200)
@@ -121,6 +123,65 @@ def test_an_exit_on_one_node_ends_the_wait_everywhere_with_its_log(tmp_path):
     assert all(answer["result"]["failed"] and answer["result"]["host"] == P for answer in found.values())
 
 
+NIC = "RuntimeError: Unable to find address for: eth9"
+
+
+def test_an_exit_is_explained_in_the_language_of_the_run(tmp_path):
+    found = watch_all(tmp_path, {H: [running()], P: [running(), dict(EXITED, telling=[NIC])]}, language="zh")
+    assert len(messages(found)) == 1 and "该节点没有网卡 eth9" in messages(found).pop()
+    assert {answer["result"]["host"] for answer in found.values()} == {P}
+
+
+def test_a_site_s_cause_explains_an_exit(tmp_path):
+    folder = tmp_path / "data" / "causes"
+    folder.mkdir(parents=True)
+    (folder / "ours.yml").write_text("ours: {source: us, patterns: [HCCL boom], cause: {en: our rack is off}, remedy: {en: switch it on}}\n")
+    (tmp_path / "board").mkdir()
+    found = watch_all(tmp_path / "board", {H: [running()], P: [EXITED]}, data_dirs=[str(tmp_path / "data")])
+    assert {message.splitlines()[0] for message in messages(found)} == {
+        "the container on a2-node1 exited with status 1. Cause: our rack is off. Remedy: switch it on."}
+
+
+def test_an_exit_that_follows_from_something_else_waits_for_the_node_that_has_the_reason(tmp_path):
+    follows = dict(EXITED, telling=["RuntimeError: Connection closed by peer [198.51.100.11]:4711"])
+    board = group_wait.Board(str(tmp_path))
+    # The head was asked before the exit; what it says next is the reason.
+    board.post(H, dict(running(), at=0.0, progressed=0.0, since=None, misses=0))
+    clock = Clock(step=0.01)
+    answer = watch(P, tmp_path, [follows], clock=clock)
+    assert answer["result"]["failed"] and answer["result"]["host"] == P and len(answer["probes"]) > 3
+    assert 5.0 < clock.now < 10.0 and clock.slept > 3
+    # With the head's watcher at work the reason is found.
+    other = tmp_path / "other"
+    other.mkdir()
+    found = watch_all(other, {H: [dict(running(), telling=[NIC])], P: [running(), follows]})
+    assert {answer["result"]["host"] for answer in found.values()} == {H}
+    assert all("eth9" in message and "the container on a2-node1 exited" in message for message in messages(found))
+
+
+def test_slices_are_short_while_the_reason_of_an_exit_is_looked_for(tmp_path):
+    board = group_wait.Board(str(tmp_path))
+    board.post(P, {"phase": "exited", "exit_code": 1, "log": [], "at": 1.0, "since": 1.0, "misses": 0})
+    board.post("a2-node2", {"phase": "running", "at": 0.0, "misses": 0})
+    answer = watch(H, tmp_path, [running()], hosts=[H, P, "a2-node2"], clock=Clock(step=1.0), slice_s=60)
+    assert answer["result"]["host"] == P and len(answer["probes"]) > 1
+    assert [probe["slice_s"] for probe in answer["probes"]][:2] == [5.0, 1.0]
+
+
+def test_a_phase_without_progress_ends_the_wait_everywhere_and_names_the_node(tmp_path):
+    shard = "Loading safetensors checkpoint shards:  50%% Completed | %d/163 [00:01<00:01]"
+    answer = watch(H, tmp_path, [running(shard % 1), running(shard % 2)], hosts=[H], clock=Clock(step=1.0), limit_s=1000, phase_limits={"loading": 20})
+    result = answer["result"]
+    assert (result["outcome"], result["host"]) == ("timeout", H) and 20 < result["elapsed_s"] < 40
+    assert result["msg"].startswith("a2-node0 has made no progress for 2") and "while loading weights; the limit of this phase is 20 s" in result["msg"]
+
+
+@pytest.mark.parametrize("limits", [{"pulling": 5}, {"loading": 0}])
+def test_limits_of_phases_that_cannot_be_meant_are_refused_before_anything_is_asked(tmp_path, limits):
+    answer = watch(H, tmp_path, [READY], hosts=[H], phase_limits=limits)
+    assert answer["result"]["failed"] and "Remedy: " in answer["result"]["msg"] and answer["probes"] == []
+
+
 def test_an_exit_of_the_head_ends_the_wait_of_its_peers(tmp_path):
     found = watch_all(tmp_path, {H: [EXITED], P: [running()]})
     assert {answer["result"]["host"] for answer in found.values()} == {H} and len(messages(found)) == 1
@@ -130,7 +191,7 @@ def test_a_head_that_answers_waits_for_the_others_to_be_seen(tmp_path):
     # The peer's first slice takes two tries to reach it.
     found = watch_all(tmp_path, {H: [READY], P: [UNREACHABLE, UNREACHABLE, running()]})
     assert {answer["result"]["outcome"] for answer in found.values()} == {"ready"}
-    assert len(found[P]["probes"]) >= 3 and found[H]["lines"][-1].endswith("a2-node0: answers | a2-node1: running")
+    assert len(found[P]["probes"]) >= 3 and found[H]["lines"][-1].endswith("a2-node0: answers | a2-node1: starting")
 
 
 @pytest.mark.parametrize("fault", [
@@ -149,7 +210,8 @@ def test_a_node_that_cannot_be_asked_three_times_in_a_row_ends_the_wait(tmp_path
 def test_misses_count_only_in_a_row(tmp_path):
     script = [UNREACHABLE, UNREACHABLE, running(), UNREACHABLE, UNREACHABLE, running(), EXITED]
     found = watch_all(tmp_path, {H: [running()], P: script})
-    assert len(found[P]["probes"]) == len(script)
+    # The exit has no reason of its own, so that the head may be heard once more.
+    assert len(found[P]["probes"]) >= len(script)
     assert {answer["result"]["msg"].splitlines()[0] for answer in found.values()} == {"the container on a2-node1 exited with status 1. Its last lines:"}
 
 
@@ -176,7 +238,8 @@ def test_what_is_wrong_with_the_api_or_the_container_reaches_the_person(tmp_path
     killed = dict(EXITED, error="killed by the kernel: out of memory")
     answer = watch(H, tmp_path, [refused, killed], hosts=[H])
     assert [line.partition("] ")[2] for line in answer["lines"]] == ["a2-node0: " + refused["error"], "a2-node0: exited (killed by the kernel: out of memory)"]
-    assert answer["result"]["msg"].startswith("the container on a2-node0 exited with status 1 (killed by the kernel: out of memory). Its last lines:")
+    assert answer["result"]["msg"].startswith(
+        "the container on a2-node0 exited with status 1 (killed by the kernel: out of memory). Cause: The node's own memory")
 
 
 def test_a_line_is_shown_when_it_changes_and_when_it_has_not_for_long(tmp_path):
@@ -184,15 +247,15 @@ def test_a_line_is_shown_when_it_changes_and_when_it_has_not_for_long(tmp_path):
     script = [running("one")] * 10 + [running("two"), READY]
     lines = watch(H, tmp_path, script, hosts=[H], clock=Clock(step=5), limit_s=100000)["lines"]
     said = [line.split("] ")[1] for line in lines]
-    assert said[-2:] == ["a2-node0: two", "a2-node0: answers"]
-    assert 1 < said.count("a2-node0: one") < 10
+    assert said[-2:] == ["a2-node0: starting (two)", "a2-node0: answers"]
+    assert 1 < said.count("a2-node0: starting (one)") < 10
     assert len(set(lines)) == len(lines)
 
 
 def test_the_time_is_up(tmp_path):
     answer = watch(H, tmp_path, [running("still at it")], clock=Clock(step=1), limit_s=7)
     assert answer["result"]["outcome"] == "timeout" and answer["result"]["failed"]
-    assert answer["result"]["msg"] == "no completion within 7 s. a2-node0: still at it; a2-node1: not asked yet"
+    assert answer["result"]["msg"] == "no completion within 7 s. a2-node0: starting (still at it); a2-node1: not asked yet"
     assert answer["result"]["elapsed_s"] >= 7
 
 
@@ -203,9 +266,10 @@ def test_a_decision_that_stands_is_followed_whatever_this_host_sees(tmp_path):
 
 
 def test_only_the_head_is_asked_for_a_completion_and_gets_the_key(tmp_path):
-    found = watch_all(tmp_path, {H: [READY], P: [running()]}, api_key=SECRET, slice_s=2.5)
+    found = watch_all(tmp_path, {H: [READY], P: [running()]}, api_key=SECRET, ca_file="/etc/ascend-vllm/ca.pem", slice_s=2.5)
     assert found[H]["probes"][0] == {
-        "container": "vllm-rank0", "slice_s": 2.5, "url": "http://198.51.100.11:8000", "model": "deepseek_r1", "api_key": SECRET}
+        "container": "vllm-rank0", "slice_s": 2.5, "url": "http://198.51.100.11:8000", "model": "deepseek_r1", "api_key": SECRET,
+        "ca_file": "/etc/ascend-vllm/ca.pem"}
     assert found[P]["probes"][0] == {"container": "vllm-rank0", "slice_s": 2.5}
     assert all(SECRET not in str((answer["result"], answer["lines"])) for answer in found.values())
     assert all(SECRET not in path.read_text() for path in tmp_path.iterdir())
@@ -220,7 +284,7 @@ def test_too_few_forks_are_refused_before_anything_is_asked(tmp_path):
     assert watch(H, tmp_path, [READY], hosts=[H], forks=None)["result"]["outcome"] == "ready"
 
 
-@pytest.mark.parametrize("wrong", [{"limit_s": "soon"}, {"model": None}, {"slize_s": 1}])
+@pytest.mark.parametrize("wrong", [{"limit_s": "soon"}, {"model": None}, {"slize_s": 1}, {"language": "de"}, {"phase_limits": 5}])
 def test_wrong_arguments_are_refused(tmp_path, wrong):
     with pytest.raises(AnsibleActionFail, match=next(iter(wrong))):
         watch(H, tmp_path, [READY], hosts=[H], **wrong)

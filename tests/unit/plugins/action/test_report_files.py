@@ -11,6 +11,7 @@ import stat
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.action import report_files
+from ansible_collections.ascend.vllm.plugins.plugin_utils import pages
 
 
 def test_a_file_is_written_in_one_step_and_readable_by_everybody(tmp_path):
@@ -34,3 +35,9 @@ def test_a_directory_that_is_not_there_is_said_by_its_name(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         report_files.write(str(tmp_path / "gone" / "preflight.json"), "text")
     assert str(tmp_path / "gone") in str(error.value.filename)
+
+
+def test_every_page_of_a_verb_of_its_own_has_its_template():
+    templates = pages.TEMPLATES
+    assert all((templates / f"{verb}.html.j2").is_file() and callable(view) for verb, view in report_files.VIEWS.items())
+    assert "status" in report_files.VIEWS and (templates / "preflight.html.j2").is_file()

@@ -43,6 +43,25 @@ def test_running_containers_are_listed(path):
             DockerEngine(path).running()
 
 
+@pytest.mark.parametrize("status", [204, 304])
+def test_containers_are_started_and_stopped(path, status):
+    with unix_server(path, lambda asked: (status,)) as server:
+        engine = DockerEngine(path)
+        engine.start("vllm-rank0/x")
+        engine.stop("vllm-rank0", 60)
+        assert [(asked.method, asked.target) for asked in server.asked] == [
+            ("POST", "/containers/vllm-rank0%2Fx/start"), ("POST", "/containers/vllm-rank0/stop?t=60")]
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_a_change_that_the_engine_refuses_raises_its_words(path, status):
+    with unix_server(path, lambda asked: (status, {"message": "no such device"})):
+        with pytest.raises(OSError, match='answered %d to /containers/a/start: {"message": "no such device"}' % status):
+            DockerEngine(path).start("a")
+        with pytest.raises(OSError, match="no such device"):
+            DockerEngine(path).stop("a", 1)
+
+
 def bind(source):
     return {"Mounts": [{"Type": "bind", "Source": source, "Destination": "/x"}]}
 

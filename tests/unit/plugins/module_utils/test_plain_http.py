@@ -9,6 +9,7 @@ import base64
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
 
 IMAGE = "ascend/vllm-ascend:v0.13.0"
@@ -402,6 +403,31 @@ def test_a_certificate_that_nobody_signed_is_refused_unless_told_otherwise():
         with pytest.raises(OSError, match="(?i)certificate verify failed"):
             plain_http.request(server.url)
         assert plain_http.request(server.url, insecure=True)[0] == 200
+
+
+@pytest.mark.parametrize(("vouching", "taken"), [
+    (certificates.AUTHORITY, True), (certificates.SIGNED, True), (certificates.SIGNED + certificates.AUTHORITY, True), (certificates.OTHER, False),
+])
+def test_a_certificate_is_taken_from_who_is_vouched_for_whatever_its_name(tmp_path, vouching, taken):
+    """The certificate is made out to api.example, and asked for is an address; a certificate that is not its own signer vouches for itself, too."""
+    path = tmp_path / "ca.pem"
+    path.write_text(vouching)
+    with web_server(lambda asked: (200, b"x"), tls=certificates.SIGNED + certificates.SIGNED_KEY) as server:
+        if taken:
+            assert plain_http.request(server.url, ca_file=str(path))[0] == 200
+        else:
+            with pytest.raises(OSError, match="(?i)certificate verify failed"):
+                plain_http.request(server.url, ca_file=str(path))
+            assert server.asked == []
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_without_certificates_is_an_error_of_the_system(tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(OSError):
+        plain_http.request("https://127.0.0.1:1", ca_file=str(path))
 
 
 LOGIN = base64.b64encode(b"me:secret-of-the-registry").decode()

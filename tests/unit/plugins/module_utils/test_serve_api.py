@@ -44,6 +44,30 @@ def test_requests_are_summed_over_the_engines(answer, wanted):
         assert server.asked[0].path == "/metrics"
 
 
+ONE = 'vllm:num_requests_running{engine="0"} 1.0\nvllm:num_requests_waiting{engine="0"} 0.0\n'
+TOKENS = 'vllm:prompt_tokens_total{engine="%d"} 1.5e+03\nvllm:generation_tokens_total{engine="%d"} 20.0\nvllm:generation_tokens_created{engine="0"} 1.76e+09\n'
+
+
+@pytest.mark.parametrize(("status", "text", "wanted"), [
+    (200, ONE + TOKENS % (0, 0) + TOKENS % (1, 1), ({"running": 1, "waiting": 0}, 3040)),
+    (200, ONE, ({"running": 1, "waiting": 0}, None)),
+    (200, ONE + "vllm:generation_tokens_total 7\n", ({"running": 1, "waiting": 0}, 7)),
+    (200, TOKENS % (0, 0), (None, 1520)),
+    (200, "vllm:num_requests_running NaN\nvllm:num_requests_waiting +Inf\n", (None, None)),
+    (503, ONE + TOKENS % (0, 0), (None, None)),
+    (200, "", (None, None)),
+])
+def test_load_is_requests_and_tokens(status, text, wanted):
+    with web_server(lambda asked: (status, text.encode())) as server:
+        assert Api(server.url, api_key="k3y").load() == wanted
+        assert [(asked.path, asked.headers["Authorization"]) for asked in server.asked] == [("/metrics", "Bearer k3y")]
+
+
+def test_load_of_an_api_that_is_late_is_an_error_of_the_system():
+    with web_server(lambda asked: None) as server, pytest.raises(OSError):
+        Api(server.url).load(timeout=0.2)
+
+
 @pytest.mark.parametrize(("answer", "wanted"), [
     ((200, {"data": [{"id": "deepseek_r1"}, {"name": "x"}, 7]}), (200, ["deepseek_r1"])), ((401, {"error": "Unauthorized"}), (401, [])),
     ((200, b"<html>"), (200, [])), ((200, [1]), (200, [])), ((200, {"data": 5}), (200, [])),

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.modules import serve_probe
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import (
     FakeEngine, free_port, inspected, multiplexed, quiet_proxies, unix_server, web_server,
 )
 
 NAME = "vllm-rank0"
+TLS = certificates.SIGNED + certificates.SIGNED_KEY
 COMPLETION = {"choices": [{"text": " bright"}]}
 
 
@@ -45,13 +47,43 @@ def test_a_running_container_gives_its_last_line_when_the_slice_is_over(probe):
     # It ends when less than one look is left of the slice.
     assert 0.15 < time.monotonic() - before < 5
     assert not result["failed"] and result["changed"] is False
-    assert {key: result[key] for key in ("phase", "exit_code", "health", "error", "last_line", "log")} == {
-        "phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "two", "log": []}
+    assert {key: result[key] for key in ("phase", "exit_code", "health", "error", "last_line", "startup", "log")} == {
+        "phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "two", "startup": None, "log": []}
 
 
 def test_a_log_that_says_nothing_yet(probe):
     assert probe(inspected())["last_line"] == ""
     assert probe(inspected(), multiplexed((1, b"x" * 1000)))["last_line"] == "x" * 300
+
+
+SHARD = b"Loading safetensors checkpoint shards:  50%% Completed | %d/163 [02:06<02:01, 1.5s/it]"
+
+
+def test_how_far_the_start_is_and_what_may_be_wrong_come_with_every_slice(probe):
+    bar = b"\r".join(SHARD % number for number in range(80, 83))
+    log = bar + b"\n(W pid=9) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\xe9\n(W pid=8) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\xe9\nINFO 11-23 20:26:09 a"
+    result = probe(inspected(), log)
+    assert result["startup"] == {"phase": "loading", "step": "82/163"}
+    assert result["telling"] == ["(W pid=9) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\ufffd"]
+    assert (result["last_line"], result["log"]) == ("INFO 11-23 20:26:09 a", [])
+    assert probe(inspected(), b"hello\n")["startup"] is None
+
+
+def test_an_exit_gives_the_first_error_however_far_back_it_is(probe):
+    frames = b"".join(b'(E pid=1)   File "/x.py", line %d, in run\n(E pid=1)     go()\n' % number for number in range(20))
+    first = b"(E pid=1) Traceback (most recent call last):\n" + frames + b"(E pid=1) ValueError: the root\n"
+    log = SHARD % 163 + b"\n" + first + b"later\n" * 2000 + b"Traceback (most recent call last):\nRuntimeError: See root cause above\n"
+    result = probe(inspected(False, ExitCode=1), log, log_lines=3)
+    assert result["telling"][:42] == first.decode().splitlines()
+    assert result["telling"][42:] == ["later", "RuntimeError: See root cause above"]
+    assert result["log"] == ["later", "Traceback (most recent call last):", "RuntimeError: See root cause above"]
+    assert result["startup"] == {"phase": "loading", "step": "163/163"}
+
+
+def test_a_huge_log_gives_only_so_much(probe):
+    log = b"".join(b"error %d %s\n" % (number, b"x" * 5000) for number in range(500))
+    assert len(str(probe(inspected(False), log)["telling"])) < 70000
+    assert len(str(probe(inspected(), log)["telling"])) < 20000
 
 
 def test_an_exit_ends_the_slice_at_once_with_the_end_of_the_log(probe):
@@ -148,15 +180,37 @@ def test_a_url_needs_a_model(run_module, tmp_path):
     assert result["failed"] and "model" in result["msg"]
 
 
+@pytest.mark.parametrize(("vouching", "phase"), [(certificates.AUTHORITY, "ready"), (certificates.OTHER, "running"), (None, "running")])
+def test_a_service_with_tls_is_ready_for_whom_its_certificate_is_vouched_for(probe, tmp_path, vouching, phase):
+    ca_file = tmp_path / "ca.pem"
+    ca_file.write_text(vouching or "")
+    with web_server(api(), tls=TLS) as server:
+        result = probe(inspected(), url=server.url, model="m", ca_file=str(ca_file) if vouching else None)
+        assert (result["phase"], len(server.asked)) == (phase, 2 if phase == "ready" else 0)
+    assert result["error"] is None if phase == "ready" else server.url in result["error"] and "certificate verify failed" in result["error"].lower()
+
+
+def test_what_vouches_is_missing_on_the_node(probe, tmp_path):
+    result = probe(inspected(), url="https://127.0.0.1:%d" % free_port(), model="m", ca_file=str(tmp_path / "no.pem"))
+    assert result["phase"] == "running" and "No such file" in result["error"]
+    (tmp_path / "no.pem").write_text("none")
+    assert "NO_CERT" in probe(inspected(), url="https://127.0.0.1:1", model="m", ca_file=str(tmp_path / "no.pem"))["error"].upper()
+
+
 def test_check_mode_does_the_same(probe):
     assert probe(inspected(False, ExitCode=3), check=True)["exit_code"] == 3
 
 
-def test_only_so_many_lines_of_an_exited_containers_log_are_asked_for(run_module, tmp_path):
+@pytest.mark.parametrize("container, parameters, tail", [
+    (inspected(False), {"log_lines": 11}, "5000"), (inspected(False), {"log_lines": 6000}, "6000"), (inspected(), {"log_lines": 6000}, "400"),
+])
+def test_only_so_many_lines_of_the_log_are_asked_for(run_module, tmp_path, container, parameters, tail):
     path = str(tmp_path / "d.sock")
-    with unix_server(path, FakeEngine(containers={NAME: inspected(False)})) as server:
-        run_module(serve_probe, container=NAME, docker_socket=path, log_lines=11)
-        assert [asked.query["tail"] for asked in server.asked if asked.path.endswith("/logs")] == ["11"]
+    with unix_server(path, FakeEngine(containers={NAME: container}, logs={NAME: b"a\n" * 20})) as server:
+        result = run_module(serve_probe, container=NAME, docker_socket=path, slice_s=0.01, **parameters)
+        assert [asked.query["tail"] for asked in server.asked if asked.path.endswith("/logs")] == [tail]
+    assert len(result["log"]) == (min(20, parameters["log_lines"]) if result["phase"] == "exited" else 0)
+    assert serve_probe.EXIT_LINES == 5000 and serve_probe.RECENT_LINES == 400
 
 
 def test_what_the_api_said_last_is_kept_when_the_slice_ends(probe, monkeypatch):

@@ -49,6 +49,14 @@ PAIR = ("a2-node0", "a2-node1")
             "each port once",
             "free port",
         ),
+        (
+            {"vllm_supervise": True, "vllm_watch_port": 13389},
+            "vllm_watch_port",
+            "13389 for vllm_watch_port of group vllm and for vllm_data_parallel_rpc_port",
+            "each port once",
+            "free port",
+        ),
+        ({"vllm_supervise": "yes", "vllm_watch_port": 60002}, "vllm_watch_port", "HCCL's ports", "that HCCL does not use", "below 60000"),
         ({"vllm_port": 60031}, "vllm_port", "HCCL's ports 60000 to 60031", "that HCCL does not use", "below 60000"),
         ({"vllm_data_parallel_rpc_port": "60000"}, "vllm_data_parallel_rpc_port", "HCCL's ports", "that HCCL does not use", "below 60000"),
         (

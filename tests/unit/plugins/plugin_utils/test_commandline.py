@@ -60,7 +60,8 @@ def test_switching_an_option_off_leaves_its_opposite_alone():
         ("served-model-name", "use vllm_served_model_name"),
         ("api-key", "use vllm_api_key_file"),
         ("headless", "leave it out"),
-        ("host", "leave it out"),
+        ("host", "use vllm_bind_address"),
+        ("--ssl_keyfile", "use vllm_tls_key_file"),
         ("pipeline_parallel_size", "use vllm_tensor_parallel_size"),
     ],
 )

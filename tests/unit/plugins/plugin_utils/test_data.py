@@ -161,6 +161,32 @@ def test_a_site_s_release_or_hardware_has_to_be_whole(site, kind, text, words):
     assert checks[0]["device"] == "vllm_data_dirs" and checks[0]["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("{source: s}", "causes entry x with no patterns, cause, remedy"),
+        ("{source: s, patterns: a, cause: {en: a}, remedy: {en: b}}", "patterns 'a' (a text)"),
+        ("{source: s, patterns: [], cause: {en: a}, remedy: {en: b}}", "patterns []"),
+        ("{source: s, patterns: ['(a'], cause: {en: a}, remedy: {en: b}}", "the pattern '(a' (a text): missing )"),
+        ("{source: s, patterns: [5], cause: {en: a}, remedy: {en: b}}", "the pattern 5"),
+        ("{source: s, patterns: [a], cause: a, remedy: {en: b}}", "cause 'a' (a text)"),
+        ("{source: s, patterns: [a], cause: {en: a}, remedy: {zh: b}}", "remedy {'zh': 'b'}"),
+        ("{source: s, patterns: [a], cause: {en: a}, remedy: {en: b}, rank: first}", "rank 'first' (a text)"),
+        ("{source: s, patterns: [a], cause: {en: a}, remedy: {en: b}, rank: true}", "rank True"),
+    ],
+)
+def test_a_site_s_cause_that_cannot_be_used_is_refused(site, entry, words):
+    known, checks = data.load_all([site(f"x: {entry}\n", kind="causes")])
+    assert len(checks) == 1 and words in checks[0]["observed"] and checks[0]["remedy"] and checks[0]["device"] == "vllm_data_dirs"
+    assert "x" not in known["causes"]
+    assert data.load_all([site("x: {source: s, base: EI0006, rank: 5}\n", kind="causes")])[1] == []
+
+
+def test_only_the_kinds_that_are_asked_for_are_read(site):
+    known, checks = data.load_all([site("a: {\n"), site("x: {source: s, base: EI0006}\n", kind="causes", folder="other")], kinds=("causes",))
+    assert checks == [] and set(known) == {"causes"} and "x" in known["causes"]
+
+
 def test_a_site_s_release_from_a_base(site):
     known, checks = data.load_all([site("v0.13.0-ours: {source: s, base: v0.13.0, cann: '8.5.1'}\n", kind="releases")])
     assert checks == []

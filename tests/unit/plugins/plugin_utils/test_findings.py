@@ -1,14 +1,17 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The same image and the same weights on every node, and the environment of a unit."""
+"""The same image and the same weights on every node, the environment of a unit, and what a stop has left."""
 
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 
+from ansible_collections.ascend.vllm.plugins.modules import serve_released
 from ansible_collections.ascend.vllm.plugins.plugin_utils import findings
 
 H, P = "a2-node0", "a2-node1"
@@ -100,3 +103,16 @@ def test_the_groups_addresses_are_kept_from_any_proxy_beside_those_the_site_keep
     before = copy.deepcopy(given)
     assert findings.unit_env(given) == {"HCCL_IF_IP": "198.51.100.11", "no_proxy": wanted, "NO_PROXY": wanted}
     assert given == before
+
+
+def test_what_a_stop_has_left_is_a_failure_each():
+    assert findings.released_findings([H, P], {H: {"serve_stop_left": {"left": []}}, P: {"serve_stop_left": {"skipped": True}}}) == []
+    left = [{"check": name, "device": f"d{number}", "observed": f"o{number}"} for number, name in enumerate(findings.RELEASED)]
+    found = findings.released_findings([P, H], {H: {"serve_stop_left": {"left": left}}, P: {"serve_stop_left": {"left": left[:1]}}})
+    assert bad(found) == [("container_stopped", "fail")] + [(name, "fail") for name in findings.RELEASED]
+    assert [(check["host"], check["device"], check["observed"]) for check in found[:3]] == [(P, "d0", "o0"), (H, "d0", "o0"), (H, "d1", "o1")]
+
+
+def test_everything_that_is_looked_for_after_a_stop_has_words():
+    source = Path(serve_released.__file__).read_text(encoding="utf-8")
+    assert set(re.findall(r'entry\("(\w+)"', source)) == set(findings.RELEASED)

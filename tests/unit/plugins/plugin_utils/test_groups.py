@@ -59,6 +59,7 @@ def test_two_groups_on_the_same_hosts(hosts, planned, bad):
     [
         ({"port": 8000}, "vllm_port", "8000 for vllm_port of group two and for vllm_port of group one"),
         ({"data_parallel_rpc_port": 13389}, "vllm_data_parallel_rpc_port", "13389 for"),
+        ({"supervise": True, "watch_port": 8000}, "vllm_watch_port", "8000 for vllm_watch_port of group two and for vllm_port of group one"),
         ({"port": 60040}, "vllm_port", "HCCL's ports 60032 to 60063 of group two"),
         ({"extra_env": {"HCCL_IF_BASE_PORT": 60010}}, "vllm_extra_env", "within 32 ports of 60000"),
         ({"npus": list(range(7, 15))}, "vllm_groups", "NPU 7 in the groups one and two"),

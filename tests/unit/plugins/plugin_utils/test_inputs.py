@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.ascend.vllm.plugins.plugin_utils import inputs
 
 ROLE = Path(inputs.SPECIFICATION).parents[1]
+BIND = "0.0.0.0 for every address of the head, 127.0.0.1 for itself only, or one IPv4 address that it has"
 
 
 def convert(name, raw):
@@ -34,6 +35,9 @@ def convert(name, raw):
         ("vllm_hardware", "a3", "a3"),
         ("vllm_network", "198.51.100.17/24", "198.51.100.0/24"),
         ("vllm_local_ip", "198.51.100.17", "198.51.100.17"),
+        ("vllm_bind_address", "0.0.0.0", "0.0.0.0"),
+        ("vllm_bind_address", " 127.0.0.1 ", "127.0.0.1"),
+        ("vllm_bind_address", "198.51.100.17", "198.51.100.17"),
         ("vllm_extra_env", '{"A": 1, "B": null}', {"A": "1", "B": None}),
         ("vllm_extra_env", {"A": 0.5, "B": "x y"}, {"A": "0.5", "B": "x y"}),
         ("vllm_extra_args", {"max-model-len": 35000, "x": None}, {"max-model-len": 35000, "x": None}),
@@ -46,6 +50,13 @@ def convert(name, raw):
         ("vllm_weights_dir", "/mnt/weights/x/", "/mnt/weights/x"),
         ("vllm_weights_source", {"endpoint": "http://hub:8090", "id": None}, {"endpoint": "http://hub:8090"}),
         ("vllm_data_dirs", "/srv/data", ["/srv/data"]),
+        ("vllm_supervise", True, True),
+        ("vllm_supervise", "true", True),
+        ("vllm_supervise", " Yes", True),
+        ("vllm_supervise", False, False),
+        ("vllm_supervise", "False", False),
+        ("vllm_supervise", "no", False),
+        ("vllm_watch_port", "13391", 13391),
     ],
 )
 def test_converted(name, raw, wanted):
@@ -112,6 +123,14 @@ def test_converted(name, raw, wanted):
         ("vllm_shm_size", "big", "a size with its unit, such as 1g or 512m"),
         ("vllm_image_archive", "/no/such.tar", "a file on the controller"),
         ("vllm_registry_auth_file", "/etc", "a file on the controller"),
+        ("vllm_tls_certificate_file", "/no/such.crt", "a file on the controller"),
+        ("vllm_tls_key_file", "/etc", "a file on the controller"),
+        ("vllm_tls_ca_file", "/no/such.pem", "a file on the controller"),
+        ("vllm_bind_address", "localhost", BIND),
+        ("vllm_bind_address", "0.0.0.1", BIND),
+        ("vllm_bind_address", "224.0.0.1", BIND),
+        ("vllm_bind_address", "::", BIND),
+        ("vllm_bind_address", "198.51.100.0/24", BIND),
         ("vllm_weights_dir", "weights", "an absolute path on the nodes, without ':' and '..'"),
         ("vllm_weights_dir", "/a/../b", "an absolute path on the nodes, without ':' and '..'"),
         ("vllm_weights_dir", "/", "an absolute path on the nodes, without ':' and '..'"),
@@ -124,6 +143,11 @@ def test_converted(name, raw, wanted):
         ("vllm_weights_source", "modelscope", "a mapping"),
         ("vllm_groups", "x", "a list of which each element is a mapping"),
         ("vllm_groups", 1, "a list"),
+        ("vllm_supervise", 1, "true or false"),
+        ("vllm_supervise", "1", "true or false"),
+        ("vllm_supervise", "always", "true or false"),
+        ("vllm_supervise", [True], "true or false"),
+        ("vllm_watch_port", 1023, "an integer from 1024 to 65535"),
     ],
 )
 def test_refused(name, raw, expected):

@@ -16,7 +16,8 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils.data import read_yaml
 
 TOP = Path(pages.__file__).resolve().parents[2]
 TEMPLATE = (TOP / "roles/report/templates/preflight.html.j2").read_text(encoding="utf-8")
-SOURCES = [TEMPLATE] + [(TOP / f"plugins/plugin_utils/{name}.py").read_text(encoding="utf-8") for name in ("pages", "lines")]
+PARTS = "".join(path.read_text(encoding="utf-8") for path in sorted((TOP / "roles/report/templates").rglob("*.j2")))
+SOURCES = [PARTS] + [(TOP / f"plugins/plugin_utils/{name}.py").read_text(encoding="utf-8") for name in ("pages", "lines")]
 WORDS = read_yaml(TOP / "data/words/report.yml")["report"]["words"]
 EN = pages.load_words("en")
 
@@ -48,7 +49,7 @@ def test_every_word_is_there_in_each_language_with_the_same_placeholders(key):
 
 
 def test_only_known_words_are_used_and_all_words_are():
-    used = set(re.findall(r"\bwords\.(\w+)", TEMPLATE)) - {"format"}
+    used = set(re.findall(r"\bwords\.(\w+)", PARTS)) - {"format"}
     assert used and used <= set(WORDS)
     quoted = {word for text in SOURCES for word in re.findall(r"[\"'](\w+)[\"']", text)}
     # Words whose name ends in a kind or a status are looked up by it.

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import inputs, plan, rank_variables, request
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 
 INVENTORIES = Path(inputs.SPECIFICATION).parents[3] / "inventories"
 
@@ -58,7 +59,15 @@ def test_shape_of_the_pair(hosts, planned, bad):
         "rpc_port": 13389,
         "ready_timeout_s": 3600,
     }
-    assert group["api"] == {"host": "a2-node0", "address": "198.51.100.11", "port": 8000, "url": "http://198.51.100.11:8000"}
+    assert group["api"] == {
+        "host": "a2-node0",
+        "address": "198.51.100.11",
+        "bind": "0.0.0.0",
+        "port": 8000,
+        "tls": False,
+        "url": "http://198.51.100.11:8000",
+        "ca_file": None,
+    }
     assert group["image"] == "quay.io/ascend/vllm-ascend:v0.13.0"
     assert group["weights"] == {
         **PROOF,
@@ -147,6 +156,116 @@ def test_settings_reach_the_plan(hosts, planned):
     assert (group["ready_timeout_s"], unit["env"]["VLLM_ENGINE_READY_TIMEOUT_S"], unit["env"]["X"]) == (7200, "7200", "y")
     # What the inventory sets or removes is its own and no longer shown as added.
     assert "VLLM_HOST_IP" not in unit["env"] and set(unit["env_added"]) == {"HCCL_CONNECT_TIMEOUT"}
+
+
+def test_a_group_is_supervised_on_request(hosts, planned, bad):
+    """Without it the port of the watch is in nobody's way, nor is it on a single host, where nobody else has to be answered."""
+    result = planned(hosts(2, vllm_watch_port=13389))
+    assert bad(result) == [] and result["plan"]["groups"]["vllm"]["supervise"] == {
+        "enabled": False, "port": 13389, "units": ["vllm-rank0", "vllm-rank2"]}
+    result = planned(hosts(2, vllm_supervise="yes"))
+    assert bad(result) == [] and result["plan"]["groups"]["vllm"]["supervise"] == {
+        "enabled": True, "port": 13390, "units": ["vllm-rank0", "vllm-rank2"]}
+    alone = planned(hosts(1, "a3", vllm_supervise=True, vllm_watch_port=8000))
+    assert bad(alone) == [] and alone["plan"]["groups"]["vllm"]["supervise"]["units"] == ["vllm-rank0"]
+    units = [unit["name"] for entry in result["plan"]["hosts"].values() for unit in entry["units"]]
+    assert units == result["plan"]["groups"]["vllm"]["supervise"]["units"]
+
+
+def test_an_api_listens_where_the_inventory_says(hosts, planned, bad):
+    """On the loopback the head asks itself there; headless units have no API and keep the tutorial's option."""
+    for bind in ("127.0.0.1", "198.51.100.11"):
+        result = planned(hosts(2, vllm_bind_address=bind, vllm_port=9000))
+        assert bad(result) == [] and result["checks"] == []
+        api = result["plan"]["groups"]["vllm"]["api"]
+        assert (api["bind"], api["address"], api["url"], api["tls"], api["ca_file"]) == (bind, bind, f"http://{bind}:9000", False, None)
+        head, other = (result["plan"]["hosts"][f"a2-node{index}"]["units"][0]["argv"] for index in (0, 1))
+        assert [argv[argv.index("--host") + 1] for argv in (head, other)] == [bind, "0.0.0.0"]
+        assert head[head.index("--data-parallel-address") + 1] == "198.51.100.11"
+
+
+def test_an_address_that_the_head_was_not_asked_for_is_a_warning(hosts, planned, bad):
+    result = planned(hosts(2, vllm_bind_address="203.0.113.5"))
+    assert bad(result) == [] and result["plan"]["groups"]["vllm"]["api"]["url"] == "http://203.0.113.5:8000"
+    (warning,) = result["checks"]
+    assert (warning["host"], warning["check"], warning["device"], warning["status"]) == ("a2-node0", "bind_address", "vllm_bind_address", "warn")
+    assert "203.0.113.5" in warning["observed"] and "198.51.100.11" in warning["expected"]
+
+
+@pytest.mark.parametrize(("owned", "problems"), [("203.0.113.5/24", 0), ("203.0.113.6/24", 1)])
+def test_an_address_of_a_head_that_was_asked_is_known(hosts, planned, owned, problems):
+    pair = hosts(2, vllm_bind_address="203.0.113.5")
+    del pair["a2-node0"]["vllm_nic_name"]
+    ports = [{"name": "eth0", "up": True, "addresses": ["198.51.100.11/24"]}, {"name": "eth1", "up": True, "addresses": [owned]}]
+    result = planned(pair, answers={"a2-node0": {"hardware": "a2", "npus": list(range(8)), "interfaces": ports}})
+    assert len(result["checks"]) == problems and (result["plan"] is None) == bool(problems)
+    if problems:
+        assert result["checks"][0]["device"] == "vllm_bind_address" and owned.partition("/")[0] in result["checks"][0]["observed"]
+
+
+@pytest.fixture
+def tls_files(tmp_path):
+    """Files of a service's certificate as the variables name them."""
+    texts = {"certificate": certificates.SIGNED, "key": certificates.SIGNED_KEY, "ca": certificates.AUTHORITY}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    return {f"vllm_tls_{name}_file": str(tmp_path / name) for name in texts}
+
+
+def test_tls_reaches_the_head_only_and_no_secret_a_command_line(hosts, planned, bad, tls_files, tmp_path):
+    result = planned(hosts(2, vllm_api_key_file="/etc/key", **tls_files))
+    assert bad(result) == [] and result["checks"] == []
+    group = result["plan"]["groups"]["vllm"]
+    assert (group["api"]["tls"], group["api"]["url"]) == (True, "https://198.51.100.11:8000")
+    assert group["api"]["ca_file"] == "/etc/ascend-vllm/vllm-rank0/tls_ca.pem"
+    assert group["tls"] == {"certificate_file": f"{tmp_path}/certificate", "key_file": f"{tmp_path}/key", "ca_file": f"{tmp_path}/ca"}
+    head, other = (result["plan"]["hosts"][f"a2-node{index}"]["units"][0] for index in (0, 1))
+    plain = planned(hosts(2))["plan"]["hosts"]["a2-node0"]["units"][0]
+    added = ["--ssl-certfile", "/run/ascend-vllm/tls.crt", "--ssl-keyfile", "/run/ascend-vllm/tls.key"]
+    assert sorted(head["argv"]) == sorted(plain["argv"] + added) and not any("ssl" in word for word in other["argv"])
+    key = {"source": "/etc/key", "name": "api_key", "mount": "api_key:/run/ascend-vllm/api_key:ro"}
+    assert plain["secrets"] == [] and other["secrets"] == [key]
+    assert head["secrets"] == [
+        key,
+        {"source": f"{tmp_path}/certificate", "name": "tls.crt", "mount": "tls.crt:/run/ascend-vllm/tls.crt:ro"},
+        {"source": f"{tmp_path}/key", "name": "tls.key", "mount": "tls.key:/run/ascend-vllm/tls.key:ro"},
+    ]
+    assert head["env"] == plain["env"] and "PRIVATE KEY" not in json.dumps(result)
+    assert planned(hosts(2, vllm_api_key_file="/etc/key", **tls_files)) == result
+
+
+def test_a_certificate_vouches_for_itself_if_nothing_else_does_and_an_entry_may_state_it(hosts, planned, tls_files):
+    entry = {name.removeprefix("vllm_"): path for name, path in tls_files.items() if name != "vllm_tls_ca_file"}
+    pair = hosts(2, vllm_groups=[{"name": "r1", "bind_address": "127.0.0.1", **entry}])
+    group = planned(pair)["plan"]["groups"]["r1"]
+    assert group["tls"]["ca_file"] == group["tls"]["certificate_file"] == tls_files["vllm_tls_certificate_file"]
+    assert (group["api"]["url"], group["api"]["ca_file"]) == ("https://127.0.0.1:8000", "/etc/ascend-vllm/r1-rank0/tls_ca.pem")
+
+
+def test_the_files_are_on_the_head_that_only_answers_http(hosts, planned, tls_files):
+    trio = hosts(3, **tls_files)
+    trio["a2-node0"]["vllm_data_parallel_size_local"] = 0
+    made = planned(trio)["plan"]
+    assert made["groups"]["vllm"]["api"]["ca_file"] == "/etc/ascend-vllm/vllm-api/tls_ca.pem"
+    assert [len(made["hosts"][f"a2-node{index}"]["units"][0]["secrets"]) for index in range(3)] == [2, 0, 0]
+
+
+@pytest.mark.parametrize(("stated", "absent"), [
+    ({"certificate"}, "vllm_tls_key_file"), ({"key"}, "vllm_tls_certificate_file"), ({"ca"}, "vllm_tls_certificate_file"),
+    ({"certificate", "ca"}, "vllm_tls_key_file"),
+])
+def test_half_of_a_certificate_is_refused(hosts, only_problem, tls_files, stated, absent):
+    problem = only_problem(hosts(2, **{f"vllm_tls_{name}_file": tls_files[f"vllm_tls_{name}_file"] for name in stated}))
+    assert (problem["host"], problem["check"], problem["device"]) == ("a2-node0", "tls_files", absent)
+    assert problem["observed"].startswith("group vllm: nothing, with vllm_tls_") and problem["remedy"].startswith(f"set {absent} to a file")
+
+
+def test_files_that_do_not_belong_together_are_refused_and_a_missing_one_is_the_only_problem(hosts, only_problem, planned, tls_files, tmp_path):
+    (tmp_path / "other").write_text(certificates.OTHER_KEY)
+    problem = only_problem(hosts(2, **{**tls_files, "vllm_tls_key_file": str(tmp_path / "other")}))
+    assert (problem["host"], problem["device"]) == ("a2-node0", "vllm_tls_key_file") and "mismatch" in problem["observed"]
+    result = planned(hosts(2, **{**tls_files, "vllm_tls_key_file": str(tmp_path / "absent")}))
+    assert {(check["check"], check["device"]) for check in result["checks"]} == {("variable_value", "vllm_tls_key_file")}
 
 
 def test_a_weights_directory_is_named_after_the_model(hosts, planned):

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import FACTS
 from ansible_collections.ascend.vllm.plugins.plugin_utils.checks import stops
+from ansible_collections.ascend.vllm.plugins.plugin_utils.data import BUNDLED, read_yaml
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import CHECKS, DIR, IMAGE, Cluster
 from ansible_collections.ascend.vllm.tests.unit.plugins.faults import BESIDE, FAULTS, OF_THE_RUN, SHAPES, cut
 
@@ -18,7 +19,8 @@ H, P = "a2-node0", "a2-node1"
 
 
 def test_every_outcome_of_the_data_has_a_fault_here():
-    stated = {(check, outcome) for check, entry in CHECKS.items() for outcome in entry["outcomes"]}
+    preflights = read_yaml(BUNDLED / "checks" / "preflight.yml")
+    stated = {(check, outcome) for check in preflights for outcome in CHECKS[check]["outcomes"]}
     assert set(FAULTS) | set(OF_THE_RUN) == stated
 
 

@@ -1,0 +1,168 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep new requests away from a group's API and watch the others end, for a few seconds."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: drain_progress
+short_description: Keep new requests away from an API and watch the others end, for a few seconds
+description:
+  - Runs on the head of a group. New connections to the API's port are rejected by an nftables table of the collection's own, except those of
+    the node itself; connections that are there go on.
+  - Returns when no request was computed or waited for three seconds, or when O(slice_s) is over. M(ascend.vllm.serve_drain) calls it again and again.
+  - What is rejected is let in again by O(state=absent), and by itself after O(expire_s).
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+options:
+  port:
+    description: Port of the API.
+    type: int
+    required: true
+  state:
+    description: V(present) keeps new connections away and watches, V(absent) lets them in again.
+    type: str
+    choices: [present, absent]
+    default: present
+  url:
+    description: Base URL of the API, to watch its requests. Nothing is watched without it.
+    type: str
+  api_key:
+    description: API key of the service.
+    type: str
+  ca_file:
+    description: Certificates on the node that vouch for the service, where O(url) is C(https).
+    type: path
+  slice_s:
+    description: How long to watch, in seconds. When no request is left or no answer comes by then, a little longer, until that is sure.
+    type: float
+    default: 5.0
+  expire_s:
+    description: Seconds after which new connections are let in again by themselves.
+    type: int
+    default: 900
+attributes:
+  check_mode:
+    support: full
+    description: Keeps nothing away and watches nothing.
+  diff_mode:
+    support: none
+    description: What is kept away is let in again by the same run.
+  platform:
+    support: full
+    platforms: linux
+    description: Nodes with nft.
+"""
+
+EXAMPLES = r"""
+- name: Keep new requests away and watch for five seconds
+  ascend.vllm.drain_progress:
+    port: 8000
+    url: http://198.51.100.11:8000
+"""
+
+RETURN = r"""
+kept_away:
+  description: Whether new connections are rejected now.
+  returned: success
+  type: bool
+why_not:
+  description: Why they are not, or null.
+  returned: success
+  type: str
+requests:
+  description: C(running) and C(waiting) as the API counted them last, null where it did not say three times in a row.
+  returned: success
+  type: dict
+drained:
+  description: Whether no request was there for three seconds.
+  returned: success
+  type: bool
+tokens:
+  description: Tokens that the API has computed since it started; when it stands still, nothing is computed any more. Null where it did not say.
+  returned: success
+  type: int
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import drain
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
+
+LOOK_S = 0.5
+#: The API counts a request with the first step that computes it, which takes a moment: so long nothing has to be there.
+QUIET_S = 3.0
+#: A busy API may be late once; so many times in a row there is none.
+MISSES = 3
+
+
+def look(api):
+    """Return (requests, tokens) as the API says them now; None for what it does not say."""
+    try:
+        return api.load()
+    except OSError:
+        return None, None
+
+
+def watch(api, slice_s, clock=time.monotonic, pause=time.sleep):
+    """Look until no request was there for a while, the API says nothing several times, or the slice is over.
+
+    Returns (requests, tokens, whether no request was there for C(QUIET_S) seconds).
+    """
+    end, quiet, missed = clock() + slice_s, None, 0
+    while True:
+        requests, tokens = look(api)
+        now = clock()
+        missed = missed + 1 if requests is None else 0
+        if requests is None or any(requests.values()) or (quiet and quiet[1] != tokens):
+            quiet = None
+        elif quiet is None:
+            quiet = (now, tokens)
+        drained = quiet is not None and now - quiet[0] >= QUIET_S
+        # What has begun is seen to its end, also in a slice that is shorter.
+        over = now + LOOK_S >= end and quiet is None and not missed
+        if drained or missed >= MISSES or over:
+            return requests, tokens, drained
+        pause(LOOK_S)
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "port": {"type": "int", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "url": {"type": "str"},
+            "api_key": {"type": "str", "no_log": True},
+            "ca_file": {"type": "path"},
+            "slice_s": {"type": "float", "default": 5.0},
+            "expire_s": {"type": "int", "default": 900},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    result = {"changed": False, "kept_away": False, "why_not": None, "requests": None, "tokens": None, "drained": False}
+    try:
+        if module.check_mode:
+            result["kept_away"] = given["port"] in drain.kept_away()
+        elif given["state"] == "absent":
+            drain.let_in(given["port"])
+        else:
+            drain.keep_away(given["port"], given["expire_s"])
+            result["kept_away"] = True
+    except drain.DrainError as error:
+        result["why_not"] = str(error)
+        if given["state"] == "absent" and not isinstance(error, drain.NoNft):
+            module.warn("new connections to port %d are let in again only when the time is over that was asked for: %s" % (given["port"], error))
+    if given["url"] and given["state"] == "present" and not module.check_mode:
+        api = Api(given["url"], given["api_key"], given["ca_file"])
+        result["requests"], result["tokens"], result["drained"] = watch(api, given["slice_s"])
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

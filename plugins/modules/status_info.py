@@ -1,0 +1,298 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask a node how its part of a deployment is, in one round trip."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: status_info
+short_description: Ask a node how its part of a deployment is, in one round trip
+description:
+  - Looks at containers, NPUs and the links of their network ports, and on the head of a group asks the API for what only it can tell,
+    among that a real completion and one of every data-parallel rank.
+  - C(hccn_tool) is called once at a time; the API is asked meanwhile.
+  - What could not be asked is a part of the result and does not keep the rest from being asked.
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+options:
+  containers:
+    description: Names of containers to look at.
+    type: list
+    elements: str
+    default: []
+  images:
+    description: References of the images that the containers should be made of.
+    type: list
+    elements: str
+    default: []
+  links:
+    description: Physical ids of the NPUs whose network ports are asked for their links. Nobody is asked while this is empty.
+    type: list
+    elements: int
+    default: []
+  link_questions:
+    description: What is asked of a network port, words of M(ascend.vllm.hccn_info).
+    type: list
+    elements: str
+    choices: [link, vnic]
+    default: [link]
+  services:
+    description: The groups that this host is the head of.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the group.
+        type: str
+        required: true
+      url:
+        description: Base URL of the API.
+        type: str
+        required: true
+      model:
+        description: Served model name.
+        type: str
+        required: true
+      ranks:
+        description: Number of data-parallel ranks that have to answer.
+        type: int
+        default: 1
+      ca_file:
+        description: Certificates on the node that vouch for the service, where O(services[].url) is C(https).
+        type: path
+  api_keys:
+    description: API keys of the services, by the name of the group.
+    type: dict
+    default: {}
+  completion_timeout_s:
+    description: Seconds after which a completion is taken for hanging.
+    type: float
+    default: 30
+  timeout:
+    description: Seconds after which one call of a tool is taken for hanging.
+    type: float
+    default: 15
+  docker_socket:
+    description: Socket of the Docker engine.
+    type: path
+    default: /var/run/docker.sock
+attributes:
+  check_mode:
+    support: full
+    description: Nothing is ever changed.
+  diff_mode:
+    support: none
+    description: Nothing is ever changed.
+  platform:
+    support: full
+    platforms: posix
+    description: Linux nodes with Ascend NPUs.
+"""
+
+EXAMPLES = r"""
+- name: Ask the head of a group of four ranks
+  ascend.vllm.status_info:
+    containers: [vllm-rank0]
+    images: ["quay.io/ascend/vllm-ascend:v0.13.0"]
+    links: [0, 1, 2, 3, 4, 5, 6, 7]
+    services:
+      - {name: vllm, url: "http://198.51.100.11:8000", model: deepseek_r1, ranks: 4}
+    api_keys:
+      vllm: "{{ lookup('ansible.builtin.file', vllm_api_key_file) }}"
+  register: status
+"""
+
+RETURN = r"""
+time:
+  description: The node's clock, seconds since 1970-01-01 UTC.
+  returned: success
+  type: float
+docker:
+  description: >-
+    C(error), why the engine does not answer or null; C(containers) by name, each with C(exists), C(status) (the engine's word), C(running),
+    C(paused), C(exit_code), C(error), C(oom), C(image), C(image_id), C(started_at), C(uptime_s), C(restarts), C(command), C(labels) and C(pids);
+    C(images), reference to id, null for one that is not there.
+  returned: success
+  type: dict
+  sample: {"error": null, "containers": {}, "images": {}}
+npu:
+  description: As M(ascend.vllm.npu_info) returns it, without details; C(msg) and no C(npus) where that module would fail.
+  returned: success
+  type: dict
+  sample: {"npus": [], "driver_version": "25.5.1"}
+hccn:
+  description: As M(ascend.vllm.hccn_info) returns it, empty where no link was asked for; C(msg) and no C(devices) where that module would fail.
+  returned: success
+  type: dict
+  sample: {"devices": [], "calls": 0}
+services:
+  description: >-
+    By the name of the group, C(health) (HTTP status) and C(health_error), C(models_status) and C(models), C(requests) (C(running) and C(waiting), or
+    null), C(completion) and C(ranks). A completion has C(answered), C(status) (HTTP), C(seconds), C(timed_out) and C(text), what came or why
+    nothing did; that of a rank has C(rank) too. What was not asked, because the API does not answer, is null.
+  returned: success
+  type: dict
+  sample: {"vllm": {"health": 200, "health_error": null, "models_status": 200, "models": ["deepseek_r1"]}}
+"""
+
+import calendar
+import concurrent.futures
+import socket
+import time
+import traceback
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, plain_http, tools
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
+
+#: Ranks that are asked at the same moment.
+AT_ONCE = 16
+#: Seconds for the questions for which nothing is computed.
+QUICK_S = 5.0
+#: A completion or an error is kept to so many characters.
+TEXT = 300
+
+
+def ask(name, question, **words):
+    """Return the answer to a question, or C({msg, ..}) where there is none: no surprise takes the answers to the others with it."""
+    try:
+        return question(**words)
+    except tools.NoAnswer as failure:
+        return dict(failure.known, msg=failure.message)
+    except Exception as error:  # pylint: disable=broad-except
+        return {"msg": "%s: %s: %s" % (name, type(error).__name__, error), "exception": traceback.format_exc()}
+
+
+def seconds_of(text):
+    """Return the engine's time (C(2026-01-02T03:04:05.678Z), always UTC) as seconds since 1970, or None for none."""
+    try:
+        found = calendar.timegm(time.strptime(str(text)[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return None
+    # A container that never ran has the year 1.
+    return found if found > 0 else None
+
+
+def container_entry(engine, name, now):
+    """Return what is known of one container; see RETURN."""
+    entry = {"exists": False, "status": None, "running": False, "paused": False, "exit_code": None, "error": None, "oom": False, "image": None,
+             "image_id": None, "started_at": None, "uptime_s": None, "restarts": 0, "command": [], "labels": {}, "pids": []}
+    found = engine.container(name)
+    if not found:
+        return entry
+    state, config = found.get("State") or {}, found.get("Config") or {}
+    running, started = bool(state.get("Running")), seconds_of(state.get("StartedAt"))
+    entry.update(exists=True, status=state.get("Status"), running=running, paused=bool(state.get("Paused")), error=state.get("Error") or None,
+                 oom=bool(state.get("OOMKilled")), image=config.get("Image"), image_id=found.get("Image"), restarts=found.get("RestartCount") or 0,
+                 command=config.get("Cmd") or [], labels=config.get("Labels") or {}, started_at=state.get("StartedAt") if started else None)
+    if running:
+        entry["uptime_s"] = max(0, round(now - started)) if started else None
+        entry["pids"] = processes_below(state["Pid"]) if state.get("Pid") else []
+    else:
+        entry["exit_code"] = state.get("ExitCode")
+    return entry
+
+
+def ask_docker(path, containers, images, now):
+    """Return C({error, containers, images}); an engine that does not answer is a part of it."""
+    result = {"error": None, "containers": {}, "images": {}}
+    engine = DockerEngine(path)
+    try:
+        result["containers"] = dict((name, container_entry(engine, name, now)) for name in containers)
+        result["images"] = dict((name, (engine.image(name) or {}).get("Id")) for name in images)
+    except OSError as error:
+        result["error"] = str(error)
+    return result
+
+
+def why(error):
+    """Return what a failed question says; a key that no header can carry is not shown."""
+    if isinstance(error, OSError):
+        return plain_http.reason(error)[:TEXT]
+    return "the question could not be sent: the URL, or the API key, has a character that is not allowed there"
+
+
+def completion(api, model, timeout, rank=None):
+    """Ask for one token within a time. Return C({answered, status, seconds, timed_out, text})."""
+    began, timed_out = time.monotonic(), False
+    try:
+        answered, status, text = api.completion(model, timeout, rank=rank)
+    except (OSError, ValueError) as error:
+        answered, status, text = False, None, why(error)
+        timed_out = isinstance(getattr(error, "reason", error), socket.timeout)
+    return {"answered": answered, "status": status, "seconds": round(time.monotonic() - began, 3), "timed_out": timed_out, "text": text[:TEXT]}
+
+
+def ask_ranks(api, model, ranks, timeout):
+    """Return the completion of every rank, asked at the same moment: of a group whose ranks compute in step, none answers before the others."""
+    with concurrent.futures.ThreadPoolExecutor(max_workers=min(AT_ONCE, ranks)) as aside:
+        asked = [aside.submit(completion, api, model, timeout, rank) for rank in range(ranks)]
+        return [dict(answer.result(), rank=rank) for rank, answer in enumerate(asked)]
+
+
+def ask_service(service, api_key, timeout):
+    """Return what the API of one group answers; see RETURN."""
+    api = Api(service["url"], api_key, service["ca_file"])
+    result = dict.fromkeys(("health", "health_error", "models_status", "models", "requests", "ranks"))
+    try:
+        result["health"] = api.health(QUICK_S)
+        result["models_status"], result["models"] = api.models(QUICK_S)
+        # Before this run asks for completions of its own.
+        result["requests"] = api.requests(QUICK_S)
+    except (OSError, ValueError) as error:
+        result["health_error"] = why(error)
+    said = result["completion"] = completion(api, service["model"], timeout)
+    if said["answered"] and service["ranks"] == 1:
+        result["ranks"] = [dict(said, rank=0)]
+    elif said["answered"] or (result["health"] == 200 and (said["timed_out"] or (said["status"] or 0) >= 500)):
+        # Where one hangs or fails, the others may still answer.
+        result["ranks"] = ask_ranks(api, service["model"], service["ranks"], timeout)
+    return result
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "containers": {"type": "list", "elements": "str", "default": []},
+            "images": {"type": "list", "elements": "str", "default": []},
+            "links": {"type": "list", "elements": "int", "default": []},
+            "link_questions": {"type": "list", "elements": "str", "choices": ["link", "vnic"], "default": ["link"]},
+            "services": {"type": "list", "elements": "dict", "default": [], "options": {
+                "name": {"type": "str", "required": True},
+                "url": {"type": "str", "required": True},
+                "model": {"type": "str", "required": True},
+                "ranks": {"type": "int", "default": 1},
+                "ca_file": {"type": "path"},
+            }},
+            "api_keys": {"type": "dict", "default": {}, "no_log": True},
+            "completion_timeout_s": {"type": "float", "default": 30},
+            "timeout": {"type": "float", "default": 15},
+            "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
+        },
+        supports_check_mode=True,
+    )
+    params, now = module.params, time.time()
+    for name in ("timeout", "completion_timeout_s"):
+        if params[name] <= 0:
+            module.fail_json(msg="%s must be more than 0 seconds, not %g." % (name, params[name]))
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1 + len(params["services"])) as aside:
+        services = dict((service["name"], aside.submit(ask, "API", ask_service, service=service, api_key=params["api_keys"].get(service["name"]),
+                                                       timeout=params["completion_timeout_s"])) for service in params["services"])
+        docker = aside.submit(ask, "Docker", ask_docker, path=params["docker_socket"], containers=params["containers"], images=params["images"], now=now)
+        # npu-smi waits longer for its driver than hccn_tool does.
+        npu = ask("npu-smi", ask_npu.answer, timeout=2 * params["timeout"], details=False)
+        hccn = {}
+        if params["links"]:
+            hccn = ask("hccn_tool", ask_hccn.answer, devices=params["links"], questions=params["link_questions"], timeout=params["timeout"])
+        answers = dict((name, answer.result()) for name, answer in services.items())
+        module.exit_json(changed=False, time=now, docker=docker.result(), npu=npu, hccn=hccn, services=answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,419 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report of status: what the nodes of every group answered, judged in one place.
+
+Shape: ``{schema, verb, result: pass|fail, state, language, started_at, ended_at, version, groups, summary, checks, nodes}``. A check is what
+``checks`` describes. ``state``, the worst one of all groups, and ``groups.NAME.state`` are ``serving`` (a completion comes back and nothing
+is wrong), ``degraded`` (a completion comes back, but something is wrong) or ``down`` (no completion comes back).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from . import answers as read_answers
+from . import data as data_folders
+from .answers import LABEL
+from .checks import Judge, accept, stops
+from .judge_hccn import hccs_good
+from .judge_npu import judge_npus, number_of
+from .messages import plain
+from .preflight import now, summary
+from .prerequisites import command
+
+SCHEMA = 1
+#: States of a group, the best one first.
+STATES = ("serving", "degraded", "down")
+#: What status asks of the checks about NPUs; those that only matter before a start are preflight's.
+NPU_CHECKS = ("npu_smi", "npu_count", "npu_health", "npu_processes")
+#: HTTP statuses with which a server refuses an API key.
+REFUSED = (401, 403)
+
+
+def status_questions(plan: dict, links: bool = True) -> dict:
+    """Return host -> what ``status_info`` is asked there: ``{containers, images, links, link_questions, services, key_files}``.
+
+    ``links``: whether the network ports of the NPUs are asked; those of a group of one node, which nothing leaves, never are.
+    ``key_files``: name of a group that this host is the head of -> file on the controller with its API key.
+    """
+    return {host: _questions(host, entry, plan["groups"], links) for host, entry in plan["hosts"].items()}
+
+
+def _questions(host: str, host_plan: dict, groups: dict, links: bool) -> dict:
+    units, headed = host_plan["units"], {name: group for name, group in groups.items() if group["head"] == host}
+    return {
+        "containers": [unit["name"] for unit in units],
+        "images": sorted({unit["image"] for unit in units}),
+        "links": sorted({npu for unit in units if links and len(groups[unit["group"]]["hosts"]) > 1 for npu in unit["npus"]}),
+        # HCCS joins the dies of a super pod without a link.
+        "link_questions": ["link", "vnic"] if host_plan["hardware"] == "a3" else ["link"],
+        "services": [
+            {"name": name, "url": group["api"]["url"], "model": group["served_model_name"], "ranks": group["data_parallel_size"],
+             "ca_file": group["api"].get("ca_file")}
+            for name, group in headed.items()
+        ],
+        "key_files": {name: group["api_key_file"] for name, group in headed.items() if group["api_key_file"]},
+    }
+
+
+def build(plan: dict, hostvars, controller: dict) -> dict:
+    """Return the report. ``controller``: ``{version}``, that of the collection."""
+    plan = plain(plan)
+    run, groups, hosts = plan["run"], plan["groups"], plan["hosts"]
+    checks = data_folders.load_all(run.get("data_dirs") or [])[0]["checks"]
+    answers = {host: Node(hostvars, host, entry) for host, entry in hosts.items()}
+    found, shown = [], {}
+    for name, group in groups.items():
+        facts = {"hardware": group["hardware"], "nodes": len(group["hosts"]), "role": group["role"], "release": group["release"]}
+        judges = {host: Judge(host, checks, facts, run["language"]) for host in group["hosts"]}
+        mine = accept(_group_checks(name, group, judges, answers), run.get("preflight_accept") or [])
+        shown[name] = _group(group, answers[group["head"]].service(name), mine)
+        found += mine
+    # A host in two groups is judged by both.
+    found = list({tuple(entry.values()): entry for entry in found}.values())
+    state = max((group["state"] for group in shown.values()), key=STATES.index, default=STATES[-1])
+    return {
+        "schema": SCHEMA,
+        "verb": "status",
+        "result": "pass" if state == STATES[0] else "fail",
+        "state": state,
+        "language": run["language"],
+        "started_at": _time(min((node.asked for node in answers.values()), default=now())),
+        "ended_at": _time(now()),
+        "version": controller["version"],
+        "groups": shown,
+        "summary": summary(found),
+        "checks": found,
+        "nodes": {host: node.shown(groups) for host, node in answers.items()},
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Node:
+    """What one node of the plan answered."""
+
+    def __init__(self, hostvars, host: str, host_plan: dict):
+        values = hostvars[host]
+        said, asked = (plain(values[fact]) if fact in values else {} for fact in ("serve_status_said", "prerequisites_found"))
+        self.host, self.plan = host, host_plan
+        self.said = said if isinstance(said, dict) else {}
+        self.prerequisites = asked if isinstance(asked, dict) else {}
+        self.asked = self.prerequisites.get("asked") or now()
+        self.docker = self._part("docker")
+        self.npu = read_answers.whole("npu", self._part("npu"))
+        self.hccn = read_answers.whole("hccn", self._part("hccn"))
+
+    def _part(self, name: str) -> dict:
+        found = self.said.get(name)
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def alive(self) -> bool:
+        """Return whether the node answered."""
+        return "docker" in self.said
+
+    @property
+    def docker_error(self) -> str | None:
+        """Return why the Docker engine told nothing, or None."""
+        return None if "containers" in self.docker and not self.docker.get("error") else self.docker.get("error") or read_answers.said(self.docker)
+
+    def units(self, group: str) -> list:
+        """Return this host's units of a group."""
+        return [unit for unit in self.plan["units"] if unit["group"] == group]
+
+    def container(self, unit: dict) -> dict:
+        """Return what is known of a unit's container, nothing where that could not be asked."""
+        found = {} if self.docker_error else self.docker["containers"].get(unit["name"])
+        return found if isinstance(found, dict) else {}
+
+    def service(self, group: str) -> dict:
+        """Return what the API of a group told this host, its head."""
+        found = self._part("services").get(group)
+        return found if isinstance(found, dict) else {}
+
+    def why(self) -> str:
+        """Return why the node did not answer, as a part of one line."""
+        for said in (self.said.get("msg"), self.prerequisites.get("msg"), self.prerequisites.get("error")):
+            if said:
+                return read_answers.said({"msg": said})
+        return "no Python found" if self.prerequisites and not self.prerequisites.get("python") else "no answer"
+
+    def as_answers(self) -> read_answers.Answers:
+        """Return the answers as the judges of preflight take them; a container of that name that is a stranger's is not ours."""
+        containers = {unit["name"]: self.container(unit) for unit in self.plan["units"]}
+        ours = {name: entry for name, entry in containers.items() if LABEL in (entry.get("labels") or {})}
+        node = {"interfaces": [], "npus": self.plan["npus"], "device_holders": []}
+        return read_answers.Answers(prerequisites=self.prerequisites, node=node, npu=self.npu, artefacts={"containers": ours}, hccn=self.hccn)
+
+    def npus(self, unit: dict) -> list:
+        """Return what npu-smi says of the NPUs of a unit."""
+        return [entry for entry in self.npu.get("npus") or [] if number_of(entry) in unit["npus"]]
+
+    def shown(self, groups: dict) -> dict:
+        """Return what a report shows of the node."""
+        mine = {npu for unit in self.plan["units"] for npu in unit["npus"]}
+        links = {entry["phy_id"]: entry["link"] for entry in self.hccn.get("devices") or []}
+        npus = [entry for entry in self.npu.get("npus") or [] if number_of(entry) in mine]
+        return {
+            "answers": self.alive,
+            "local_ip": self.plan["local_ip"],
+            "nic_name": self.plan["nic_name"],
+            "hardware": self.npu.get("hardware") or self.plan["hardware"],
+            "driver": self.npu.get("driver_version"),
+            "units": [self._unit(unit, links) for unit in self.plan["units"] if unit["group"] in groups],
+            "npus": [
+                {"npu": number_of(entry), **{key: entry.get(key) for key in ("health", "hbm_used_mb", "hbm_total_mb", "temperature_c", "power_w")},
+                 "processes": entry["processes"] or [], "link": links.get(number_of(entry))}
+                for entry in npus
+            ],
+        }
+
+    def _unit(self, unit: dict, links: dict) -> dict:
+        container, npus = self.container(unit), self.npus(unit)
+        memory = {key: [entry[key] for entry in npus if entry[key] is not None] for key in ("hbm_used_mb", "hbm_total_mb")}
+        asked = [links[npu] for npu in unit["npus"] if npu in links]
+        return {
+            **{key: unit[key] for key in ("name", "group", "rank", "ranks", "head", "npus")},
+            "state": container_state(container),
+            "planned_image": unit["image"],
+            **{key: container.get(key) for key in ("image", "image_id", "started_at", "uptime_s", "restarts", "exit_code", "pids")},
+            "oom": container.get("oom"),
+            **{key: sum(values) if values else None for key, values in memory.items()},
+            "links_asked": len(asked),
+            "links_up": asked.count("UP"),
+        }
+
+
+def container_state(container: dict) -> str:
+    """Return ``running``, ``paused``, ``absent``, ``unknown``, or the engine's own word, which is mostly ``exited``."""
+    if not container:
+        return "unknown"
+    if not container.get("exists"):
+        return "absent"
+    if container.get("paused"):
+        return "paused"
+    return "running" if container.get("running") else str(container.get("status") or "exited")
+
+
+def _group_checks(name: str, group: dict, judges: dict, answers: dict) -> list:
+    """Return all check results of one group."""
+    found = []
+    for host in group["hosts"]:
+        found += _host_checks(judges[host], name, group, answers[host])
+    return found + _service_checks(name, group, judges, answers)
+
+
+def _host_checks(judge, name: str, group: dict, node: Node) -> list:
+    """Judge what one node answered about its part of a group."""
+    if not node.alive:
+        # A node on which a module could have run is no node that is silent.
+        outcome = "not_asked" if node.prerequisites.get("python") and not node.said.get("unreachable") else "silent"
+        return [judge.found("node_answers", outcome, node.why(), "an answer over SSH as a user that may become root")]
+    found = [judge.passed("node_answers", "answers")]
+    if node.docker_error:
+        found.append(judge.found("docker_engine", "silent", node.docker_error, "a Docker engine that answers", command=command(node.prerequisites, "docker")))
+    else:
+        for unit in node.units(name):
+            found += _container(judge, unit, node)
+    return found + _npus(judge, name, node) + _links(judge, name, node)
+
+
+def _container(judge, unit: dict, node: Node) -> list:
+    entry, name = node.container(unit), unit["name"]
+    outcome, observed = _state(entry)
+    found = [judge.judged("container_runs", outcome, observed, "running, started once", name, name=name)]
+    if not entry.get("exists") or outcome == "foreign":
+        return found
+    wanted = (node.docker.get("images") or {}).get(unit["image"])
+    if wanted:
+        other, observed = entry.get("image_id") != wanted, f"{short_id(entry.get('image_id'))} ({entry.get('image')})"
+    else:
+        # The image may have been removed from the node since; then its name is all there is.
+        other, observed = entry.get("image") != unit["image"], entry.get("image")
+    planned = f"{short_id(wanted)} ({unit['image']})" if wanted else unit["image"]
+    found.append(judge.judged("container_image", "other" if other else None, observed, planned, name))
+    argv = [str(word) for word in entry.get("command") or []]
+    found.append(judge.judged("container_command", None if argv == unit["argv"] else "other", _difference(argv, unit["argv"]), "as planned", name))
+    return found
+
+
+def _state(entry: dict) -> tuple:
+    """Return (outcome of container_runs, what was seen)."""
+    code = entry.get("exit_code")
+    if not entry.get("exists"):
+        return "absent", "no such container"
+    if LABEL not in (entry.get("labels") or {}):
+        return "foreign", f"a container of this name without the label {LABEL}"
+    if not entry.get("running"):
+        why = f": {entry['error']}" if entry.get("error") else ""
+        return ("out_of_memory", f"killed by the kernel: out of memory (exit {code})") if entry.get("oom") else ("exited", f"exited with {code}{why}")
+    if entry.get("paused"):
+        return "paused", "paused"
+    if entry.get("restarts"):
+        return "restarted", f"running, started again {entry['restarts']} times"
+    return None, f"running for {duration(entry.get('uptime_s'))}"
+
+
+def _difference(argv: list, planned: list) -> str:
+    """Return in which words two command lines differ."""
+    if argv == planned:
+        return "as planned"
+    added, missing = [word for word in argv if word not in planned], [word for word in planned if word not in argv]
+    parts = [f"{label} {' '.join(words)[:200]}" for label, words in (("with", added), ("without", missing)) if words]
+    return " and ".join(parts) or "the same words in another order"
+
+
+def _npus(judge, name: str, node: Node) -> list:
+    """Judge the NPUs of a group's units; what the engine did not tell of its containers makes nobody a stranger."""
+    numbers = sorted({npu for unit in node.units(name) for npu in unit["npus"]})
+    if not numbers:
+        return []
+    devices = {f"npu{number}" for number in numbers}
+    host_plan = {**node.plan, "npus": numbers, "npus_expected": len(numbers)}
+    return [
+        entry
+        for entry in judge_npus(judge, host_plan, node.as_answers(), {})
+        if entry["check"] in NPU_CHECKS
+        and (entry["check"] != "npu_health" or entry["device"] in devices)
+        and not (entry["check"] == "npu_processes" and node.docker_error)
+    ]
+
+
+def _links(judge, name: str, node: Node) -> list:
+    """Judge the links of a group's NPUs where they were asked; a driver that does not work is named for that already."""
+    numbers = {npu for unit in node.units(name) for npu in unit["npus"]}
+    if not node.hccn or not numbers or "npus" not in node.npu:
+        return []
+    if "devices" not in node.hccn:
+        return [judge.found("hccn_tool", "failed", read_answers.said(node.hccn), "hccn_tool answers")]
+    found = []
+    for entry in sorted((entry for entry in node.hccn["devices"] if entry["phy_id"] in numbers), key=lambda entry: entry["phy_id"]):
+        number, error = entry["phy_id"], (entry.get("errors") or {}).get("link")
+        if error:
+            found.append(judge.found("hccn_tool", "no_answer", error, "an answer to -link", f"npu{number}", npu=number, question="-link"))
+        else:
+            outcome = None if entry["link"] == "UP" else "down"
+            found.append(judge.judged("hccn_link", outcome, entry["link"], "UP", f"npu{number}", hccs_good(entry, node.plan["hardware"]), npu=number))
+    return found
+
+
+def _service_checks(name: str, group: dict, judges: dict, answers: dict) -> list:
+    """Judge what the API told the head."""
+    head, judge = answers[group["head"]], judges[group["head"]]
+    service, url = head.service(name), group["api"]["url"]
+    unit = next((unit for unit in head.units(name) if unit["head"]), {"name": name})
+    words = {"url": url, "name": unit["name"]}
+    if "completion" not in service:
+        why = f"nobody asked {url}: {head.why() if not head.alive else read_answers.said(service)}"
+        return [judge.found("completion", "not_asked", why, "a completion", name, **words)]
+    found = [_health(judge, name, service, words)]
+    if service["models_status"] is not None:
+        found.append(_models(judge, name, group, service, words))
+    found.append(_completion(judge, name, group, service, words))
+    found += _ranks(name, group, service, judges, answers)
+    if service["health_error"] is None and service["models_status"] not in REFUSED:
+        requests = service["requests"]
+        observed = f"{requests['running']} running, {requests['waiting']} waiting" if requests else "no number"
+        found.append(judge.judged("requests", None if requests else "not_told", observed, "numbers of requests", name, **words))
+    return found
+
+
+def _health(judge, name: str, service: dict, words: dict) -> dict:
+    health = service["health"]
+    if health is None:
+        return judge.found("api_health", "silent", f"{words['url']}/health: {service['health_error']}", "HTTP 200", name, **words)
+    return judge.judged("api_health", None if health == 200 else "unwell", f"HTTP {health}", "HTTP 200", name, **words)
+
+
+def _models(judge, name: str, group: dict, service: dict, words: dict) -> dict:
+    status, models, wanted = service["models_status"], service["models"] or [], group["served_model_name"]
+    if status in REFUSED:
+        return judge.found("api_models", "unauthorized", refused(status, group), wanted, name, **words)
+    if status != 200:
+        return judge.found("api_models", "not_understood", f"HTTP {status}", wanted, name, **words)
+    return judge.judged("api_models", None if wanted in models else "other", ", ".join(models), wanted, name, **words)
+
+
+def refused(status: int, group: dict) -> str:
+    """Return that a server did not take the API key, without the key."""
+    return f"HTTP {status}: " + (f"the API key of {group['api_key_file']} is refused" if group["api_key_file"] else "an API key is wanted, and none is stated")
+
+
+def _completion(judge, name: str, group: dict, service: dict, words: dict) -> dict:
+    said, wanted = service["completion"], f"a completion by {group['served_model_name']}"
+    health = "/health says 200, but " if service["health"] == 200 else ""
+    if said["answered"]:
+        return judge.passed("completion", f"{said['seconds']:.1f} s", wanted, name)
+    if said["timed_out"]:
+        observed = f"{health}a completion did not come back within {said['seconds']:.0f} s"
+        return judge.found("completion", "hung" if health else "silent", observed, wanted, name, **words)
+    if said["status"] is None:
+        return judge.found("completion", "silent", f"{health}no completion: {said['text']}", wanted, name, **words)
+    if said["status"] in REFUSED:
+        return judge.found("completion", "unauthorized", refused(said["status"], group), wanted, name, **words)
+    outcome = "unknown_model" if said["status"] == 404 else "failed"
+    return judge.found("completion", outcome, f"{health}/v1/completions answered HTTP {said['status']}: {said['text']}", wanted, name, **words)
+
+
+def _ranks(name: str, group: dict, service: dict, judges: dict, answers: dict) -> list:
+    """Judge the completions of the ranks; one that does not answer is a finding of the host that has it."""
+    ranks, head = service["ranks"], group["head"]
+    if not ranks:
+        return []
+    silent = [entry for entry in ranks if not entry["answered"]]
+    wanted = f"{len(ranks)} of {len(ranks)} ranks"
+    if not silent:
+        return [judges[head].passed("rank_answers", wanted, wanted, name)]
+    if len(silent) == len(ranks):
+        return [judges[head].found("rank_answers", "none", f"0 of {len(ranks)} ranks", wanted, name)]
+    found = []
+    for entry in silent:
+        host, unit = next(((host, unit) for host in group["hosts"] for unit in answers[host].units(name)
+                           if unit["rank"] <= entry["rank"] < unit["rank"] + unit["ranks"]), (head, {"name": name}))
+        what = f"HTTP {entry['status']}: {entry['text']}" if entry["status"] else entry["text"]
+        observed = f"no completion within {entry['seconds']:.0f} s" if entry["timed_out"] else what
+        found.append(judges[host].found("rank_answers", "hung" if entry["timed_out"] else "failed", observed, "a completion of this rank",
+                                        f"{name} rank {entry['rank']}", name=unit["name"]))
+    return found
+
+
+def _group(group: dict, service: dict, mine: list) -> dict:
+    """Return what a report shows of a group."""
+    said, ranks = service.get("completion") or {}, service.get("ranks")
+    bad = [entry for entry in mine if stops(entry)]
+    answered = said.get("answered") or any(entry["answered"] for entry in ranks or [])
+    state = "down" if not answered else "degraded" if bad else "serving"
+    keys = ("model", "release", "hardware", "role", "hosts", "head", "data_parallel_size", "tensor_parallel_size", "image", "served_model_name")
+    return {
+        "state": state,
+        "reasons": [" ".join(part for part in (entry["host"], entry["device"], f"{entry['check']}: {entry['observed']}") if part) for entry in bad],
+        **{key: group[key] for key in keys},
+        "url": group["api"]["url"],
+        **{key: service.get(key) for key in ("health", "health_error", "models", "requests")},
+        "completion": service.get("completion"),
+        "ranks": ranks,
+        "ranks_answered": None if ranks is None else sum(entry["answered"] for entry in ranks),
+    }
+
+
+def short_id(identifier) -> str:
+    """Return an image id as ``docker images`` shows it."""
+    return str(identifier or "none").rpartition(":")[2][:12]
+
+
+def duration(seconds) -> str:
+    """Return seconds in their two largest units, as ``3d 4h``."""
+    if seconds is None:
+        return "?"
+    left, parts = int(seconds), []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if left >= size or (parts and len(parts) < 2) or unit == "s":
+            parts.append(f"{left // size}{unit}")
+            left %= size
+        if len(parts) == 2:
+            break
+    return " ".join(parts)

@@ -1,0 +1,114 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report of status as its page and its table on the terminal show it: what every report shows, and each group and container of it."""
+
+from __future__ import annotations
+
+from .checks import stops
+from .lines import check_lines, check_table, width
+from .pages import load_words, one_line, report_view
+from .status import STATES, duration, short_id
+
+#: State of a group -> the kind of a badge.
+KINDS = {"serving": "pass", "degraded": "warn", "down": "fail"}
+#: State of a container -> the kind of its row; another one is a failure.
+CONTAINER_KINDS = {"running": "pass", "unknown": "unknown"}
+GROUP_COLUMNS = ("group", "state", "health", "models", "completion", "requests", "ranks")
+UNIT_COLUMNS = ("host", "container", "state", "image", "uptime", "restarts", "hbm", "links")
+
+
+def status_view(report: dict) -> dict:
+    """Return what the page shows of a report of status."""
+    texts, view = _texts(report), report_view(report)
+    state = report.get("state") if report.get("state") in STATES else STATES[-1]
+    stopping = sum(stops(check) for check in report.get("checks") or [])
+    for node in view["nodes"]:
+        # Status does not ask what stays as it is.
+        node["facts"] = [fact for fact in node["facts"] if fact["text"] != view["words"]["absent"]]
+    return {
+        **view,
+        "texts": texts,
+        "title": texts["title"],
+        "verdict": texts[f"state_{state}"],
+        "state": state,
+        "banner": {"serving": "pass"}.get(state, "fail"),
+        "headline": texts[f"text_{state}"].format(count=stopping),
+        "group_columns": [texts[name] for name in GROUP_COLUMNS],
+        "unit_columns": [texts[name] for name in UNIT_COLUMNS],
+        "services": [
+            {"kind": KINDS.get(group.get("state"), "fail"), "state": one_line(group.get("state")), "cells": _group_cells(name, group, texts)}
+            for name, group in (report.get("groups") or {}).items()
+        ],
+        "units": [
+            {"kind": CONTAINER_KINDS.get(unit["state"], "fail"), "state": one_line(unit["state"]), "cells": _unit_cells(host, unit, texts)}
+            for host, unit in _units(report)
+        ],
+    }
+
+
+def status_table(report: dict) -> list:
+    """Return the terminal's tables: a line a container, a line a group, then what did not pass, with its remedies."""
+    texts = _texts(report)
+    units = [_unit_cells(host, unit, texts) for host, unit in _units(report)]
+    groups = [_group_cells(name, group, texts) for name, group in (report.get("groups") or {}).items()]
+    lines = _table([texts[name].upper() for name in UNIT_COLUMNS], units) if units else [texts["no_containers"]]
+    lines += ["", *_table([texts[name].upper() for name in GROUP_COLUMNS], groups), ""]
+    return lines + check_table(report.get("checks") or [], report.get("language") or "en")
+
+
+def status_lines(report: dict) -> list:
+    """Return why a run fails: ``GROUP: STATE: ..`` of every group that is not serving, then the findings that stop the run."""
+    texts = _texts(report)
+    lines = [f"{name}: {group['state']}: {texts['text_' + group['state']].format(count=len(group['reasons']))}"
+             for name, group in report["groups"].items() if group["state"] != STATES[0]]
+    return lines + check_lines([check for check in report["checks"] if stops(check)])
+
+
+def _texts(report: dict) -> dict:
+    return load_words(report.get("language") or "en", "status")
+
+
+def _units(report: dict) -> list:
+    return [(host, unit) for host, node in (report.get("nodes") or {}).items() for unit in (node or {}).get("units") or []]
+
+
+def _table(header: list, rows: list) -> list:
+    """Return rows in columns two spaces apart."""
+    widths = [max(width(cells[column]) for cells in [header, *rows]) for column in range(len(header))]
+    return ["  ".join(cell + " " * (columns - width(cell)) for cell, columns in zip(cells, widths)).rstrip() for cells in [header, *rows]]
+
+
+def _group_cells(name: str, group: dict, texts: dict) -> list:
+    requests, ranks, said = group.get("requests"), group.get("ranks"), group.get("completion") or {}
+    seconds = said.get("seconds") or 0
+    completion = texts["none"]
+    if said.get("answered"):
+        completion = texts["seconds"].format(seconds=f"{seconds:.1f}")
+    elif said.get("timed_out"):
+        completion = texts["timed_out"].format(seconds=f"{seconds:.0f}")
+    elif said.get("status"):
+        completion = f"HTTP {said['status']}"
+    return [
+        one_line(name), one_line(group.get("state")), str(group.get("health") or texts["none"]),
+        one_line(", ".join(group.get("models") or [])) or texts["none"], completion,
+        f"{requests['running']}/{requests['waiting']}" if requests else texts["none"],
+        _share(group.get("ranks_answered"), len(ranks), texts) if ranks else texts["none"],
+    ]
+
+
+def _unit_cells(host: str, unit: dict, texts: dict) -> list:
+    used, total, code = unit.get("hbm_used_mb"), unit.get("hbm_total_mb"), unit.get("exit_code")
+    state = one_line(unit.get("state"))
+    return [
+        one_line(host), one_line(unit.get("name")), state if code is None else texts["ends_with"].format(state=state, code=code),
+        short_id(unit["image_id"]) if unit.get("image_id") else texts["none"],
+        texts["none"] if unit.get("uptime_s") is None else duration(unit["uptime_s"]),
+        texts["none"] if unit.get("restarts") is None else str(unit["restarts"]),
+        f"{used / 1024:.0f}/{total / 1024:.0f} GB" if used is not None and total else texts["none"],
+        _share(unit.get("links_up"), unit["links_asked"], texts) if unit.get("links_asked") else texts["none"],
+    ]
+
+
+def _share(part, whole, texts: dict) -> str:
+    return texts["of"].format(part=part, whole=whole)

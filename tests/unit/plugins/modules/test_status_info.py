@@ -1,0 +1,193 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""status_info against an engine on a real socket and an API on a real port."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, tools
+from ansible_collections.ascend.vllm.plugins.modules import status_info
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, free_port, inspected, quiet_proxies, unix_server, web_server
+
+NAME, IMAGE = "vllm-rank0", "quay.io/ascend/vllm-ascend:v0.13.0"
+COMPLETION = {"choices": [{"text": " bright"}]}
+METRICS = b'vllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_waiting{engine="0"} 1.0\n'
+DONE = {"answered": True, "status": 200, "timed_out": False, "text": " bright"}
+
+
+@pytest.fixture
+def tools_asked(monkeypatch):
+    """What npu-smi and hccn_tool were asked; both answer."""
+    questions = {}
+
+    def replace(name, collector, answer):
+        def said(**given):
+            questions[name] = given
+            return answer
+
+        monkeypatch.setattr(collector, "answer", said)
+
+    replace("npu", ask_npu, {"npus": [], "driver_version": "25.5.1"})
+    replace("hccn", ask_hccn, {"devices": [], "calls": 0})
+    return questions
+
+
+@pytest.fixture
+def ask(run_module, tmp_path, monkeypatch, tools_asked):
+    """A function (containers and images as the engine inspects them, **parameters) -> the module's result."""
+    quiet_proxies(monkeypatch)
+
+    def run(there=None, pulled=None, **parameters):
+        path = str(tmp_path / "d.sock")
+        with unix_server(path, FakeEngine(containers=there or {}, images=pulled or {})):
+            return run_module(status_info, docker_socket=path, **parameters)
+
+    return run
+
+
+def service(url, **change):
+    """Return the options of one service."""
+    return {"name": "vllm", "url": url, "model": "deepseek_r1", **change}
+
+
+def api(health=(200,), models=(200, {"data": [{"id": "deepseek_r1"}]}), metrics=(200, METRICS), completion=(200, COMPLETION), ranks=None):
+    """Return an API's answers; ``ranks``: those to a completion of one rank."""
+    def answer(asked):
+        rank = asked.headers["X-data-parallel-rank"]
+        if rank is not None and ranks:
+            return ranks[int(rank)]
+        return {"/health": health, "/v1/models": models, "/metrics": metrics, "/v1/completions": completion}[asked.path]
+
+    return answer
+
+
+def without_time(said):
+    """Return a completion without how long it took."""
+    return {key: value for key, value in said.items() if key != "seconds"}
+
+
+def test_a_container_that_runs(ask):
+    started = time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(time.time() - 90))
+    found = inspected(Status="running", StartedAt=started)
+    found.update(Image="sha256:1234", RestartCount=2, Config={"Image": IMAGE, "Cmd": ["vllm", "serve"], "Labels": {"ascend.vllm.group": "vllm"}})
+    result = ask({NAME: found}, {IMAGE: {"Id": "sha256:1234"}}, containers=[NAME, "vllm-rank1"], images=[IMAGE, "gone:1"])
+    entry = result["docker"]["containers"][NAME]
+    assert 89 <= entry.pop("uptime_s") <= 120 and os.getpid() in entry.pop("pids")
+    assert entry == {"exists": True, "status": "running", "running": True, "paused": False, "exit_code": None, "error": None, "oom": False, "image": IMAGE,
+                     "image_id": "sha256:1234", "started_at": started, "restarts": 2, "command": ["vllm", "serve"], "labels": {"ascend.vllm.group": "vllm"}}
+    assert result["docker"]["containers"]["vllm-rank1"]["exists"] is False
+    assert result["docker"]["images"] == {IMAGE: "sha256:1234", "gone:1": None} and result["docker"]["error"] is None
+    assert result["changed"] is False and abs(result["time"] - time.time()) < 60
+
+
+def test_a_container_that_ended_and_one_that_never_ran(ask):
+    dead = inspected(False, Status="exited", ExitCode=137, OOMKilled=True, Error="no", StartedAt="2026-01-02T03:04:05Z")
+    new = inspected(False, Status="created", StartedAt="0001-01-01T00:00:00Z")
+    containers = ask({NAME: dead, "b": new}, containers=[NAME, "b"], check=True)["docker"]["containers"]
+    keys = ("running", "exit_code", "oom", "error", "started_at", "uptime_s", "pids")
+    assert [containers[NAME][key] for key in keys] == [False, 137, True, "no", "2026-01-02T03:04:05Z", None, []]
+    assert [containers["b"][key] for key in ("exists", "status", "started_at", "uptime_s")] == [True, "created", None, None]
+
+
+def test_an_engine_that_is_silent_leaves_the_rest(run_module, tmp_path, tools_asked):
+    result = run_module(status_info, docker_socket=str(tmp_path / "d.sock"), containers=[NAME])
+    assert not result["failed"] and "d.sock: No such file" in result["docker"]["error"] and result["npu"]["driver_version"] == "25.5.1"
+
+
+def test_npus_without_details_and_links_only_where_asked(ask, tools_asked):
+    assert ask(timeout=7)["hccn"] == {}
+    assert tools_asked == {"npu": {"timeout": 14.0, "details": False}}
+    assert ask(links=[3, 4], link_questions=["link", "vnic"], timeout=7)["hccn"] == {"devices": [], "calls": 0}
+    assert tools_asked["hccn"] == {"devices": [3, 4], "questions": ["link", "vnic"], "timeout": 7.0}
+
+
+@pytest.mark.parametrize(("collector", "key"), [(ask_npu, "npu"), (ask_hccn, "hccn")])
+@pytest.mark.parametrize(("error", "words"), [
+    (tools.NoAnswer("not found. Install it.", {"searched": ["/x"]}), "not found. Install it."), (KeyError("x"), "KeyError: 'x'")])
+def test_a_tool_that_fails_leaves_the_others(ask, monkeypatch, collector, key, error, words):
+    def fails(**given):
+        raise error
+
+    monkeypatch.setattr(collector, "answer", fails)
+    result = ask({NAME: inspected()}, containers=[NAME], links=[0])
+    assert not result["failed"] and words in result[key]["msg"] and result["docker"]["containers"][NAME]["running"]
+
+
+def test_a_healthy_service_says_everything(ask):
+    with web_server(api()) as server:
+        result = ask(services=[service(server.url, ranks=3)], api_keys={"vllm": "s3cret"})
+        said = result["services"]["vllm"]
+        assert "s3cret" not in str(result)
+        assert {key: said[key] for key in ("health", "health_error", "models_status", "models", "requests")} == {
+            "health": 200, "health_error": None, "models_status": 200, "models": ["deepseek_r1"], "requests": {"running": 2, "waiting": 1}}
+        assert without_time(said["completion"]) == DONE and said["completion"]["seconds"] >= 0
+        assert [without_time(entry) for entry in said["ranks"]] == [{**DONE, "rank": rank} for rank in range(3)]
+        # Requests are counted before any of ours is one of them.
+        assert [asked.path for asked in server.asked][:4] == ["/health", "/v1/models", "/metrics", "/v1/completions"]
+        assert sorted(str(asked.headers["X-data-parallel-rank"]) for asked in server.asked[3:]) == ["0", "1", "2", "None"]
+        assert all(asked.headers["Authorization"] == "Bearer s3cret" for asked in server.asked)
+
+
+def test_the_only_rank_is_not_asked_twice(ask):
+    with web_server(api()) as server:
+        said = ask(services=[service(server.url)])["services"]["vllm"]
+        assert len(server.asked) == 4 and [entry["rank"] for entry in said["ranks"]] == [0] and said["ranks"][0]["answered"]
+
+
+def test_a_rank_that_fails_and_one_that_hangs(ask):
+    with web_server(api(ranks=[(200, COMPLETION), (500, b"oops"), None])) as server:
+        ranks = ask(services=[service(server.url, ranks=3)], completion_timeout_s=0.5)["services"]["vllm"]["ranks"]
+    assert [(entry["answered"], entry["status"], entry["timed_out"]) for entry in ranks] == [(True, 200, False), (False, 500, False), (False, None, True)]
+    assert ranks[1]["text"] == "oops" and "timed out" in ranks[2]["text"]
+
+
+def test_health_says_200_and_a_completion_hangs(ask):
+    before = time.monotonic()
+    with web_server(api(completion=None, ranks=[None, (200, COMPLETION)])) as server:
+        said = ask(services=[service(server.url, ranks=2)], completion_timeout_s=0.5)["services"]["vllm"]
+    assert said["health"] == 200 and said["completion"]["timed_out"] and not said["completion"]["answered"] and time.monotonic() - before < 20
+    # The one that was asked may be the only one that is stuck.
+    assert [entry["answered"] for entry in said["ranks"]] == [False, True]
+
+
+@pytest.mark.parametrize(("status", "ranks"), [(401, None), (404, None), (503, 2)])
+def test_a_completion_that_is_refused(ask, status, ranks):
+    with web_server(api(completion=(status, {"error": "x" * 1000}))) as server:
+        said = ask(services=[service(server.url, ranks=2)])["services"]["vllm"]
+    assert (said["completion"]["status"], said["completion"]["timed_out"], len(said["completion"]["text"])) == (status, False, 300)
+    assert (said["ranks"] and len(said["ranks"])) == ranks
+
+
+def test_a_port_that_refuses(ask):
+    said = ask(services=[service("http://127.0.0.1:%d" % free_port(), ranks=2)])["services"]["vllm"]
+    assert (said["health"], said["models"], said["requests"], said["ranks"]) == (None, None, None, None)
+    assert "refused" in said["health_error"] and "refused" in said["completion"]["text"] and not said["completion"]["timed_out"]
+
+
+def test_a_key_that_no_header_carries_is_not_shown(ask):
+    with web_server(api()) as server:
+        result = ask(services=[service(server.url)], api_keys={"vllm": "s3c\nret"})
+        said = result["services"]["vllm"]
+        assert "s3c" not in str(result) and "API key" in said["health_error"] and "API key" in said["completion"]["text"] and server.asked == []
+
+
+def test_metrics_that_say_nothing_and_a_health_that_is_bad(ask):
+    with web_server(api(health=(503,), metrics=(404,))) as server:
+        said = ask(services=[service(server.url)])["services"]["vllm"]
+    assert (said["health"], said["requests"], said["completion"]["answered"]) == (503, None, True)
+
+
+@pytest.mark.parametrize("name", ["timeout", "completion_timeout_s"])
+def test_a_timeout_of_nothing_is_refused(ask, name):
+    result = ask(**{name: 0})
+    assert result["failed"] and "%s must be more than 0 seconds" % name in result["msg"]
+
+
+def test_the_real_collectors_on_any_machine(run_module, tmp_path):
+    result = run_module(status_info, links=[], docker_socket=str(tmp_path / "none"))
+    assert not result["failed"] and ("npus" in result["npu"] or result["npu"]["msg"])

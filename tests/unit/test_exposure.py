@@ -1,0 +1,112 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tasks that bring secrets to a node and that ask the API, run by Ansible itself on this machine, in folders of the test."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.plugin_utils import plan, request
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import web_server
+
+BIN = Path(sys.executable).parent
+KEY = "k3y-of-the-service"
+PASSWORD = "opens-the-vault"
+ANSWER = {"model": "deepseek_r1", "choices": [{"text": " bright"}], "usage": {"prompt_tokens": 6, "completion_tokens": 50}}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Files of a controller: the API key and the private key encrypted with Ansible Vault."""
+    (tmp_path / "password").write_text(PASSWORD)
+    texts = {"crt": certificates.SIGNED, "key": certificates.SIGNED_KEY, "ca": certificates.AUTHORITY, "api": KEY + "\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    subprocess.run([BIN / "ansible-vault", "encrypt", "--vault-password-file", tmp_path / "password", tmp_path / "key", tmp_path / "api"],
+                   check=True, capture_output=True)
+    return {"vllm_tls_certificate_file": str(tmp_path / "crt"), "vllm_tls_key_file": str(tmp_path / "key"),
+            "vllm_tls_ca_file": str(tmp_path / "ca"), "vllm_api_key_file": str(tmp_path / "api")}
+
+
+@pytest.fixture
+def play(tmp_path):
+    """A function (tasks, variables) -> (exit status, output at its most verbose, the changed items); everything runs on this machine."""
+
+    def run(tasks, variables):
+        given = {**variables, "ansible_python_interpreter": sys.executable}
+        content = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": given, "tasks": tasks}]
+        (tmp_path / "play.yml").write_text(json.dumps(content))
+        command = [BIN / "ansible-playbook", "-i", "localhost,", "--vault-password-file", tmp_path / "password", "--diff", "-vvv", tmp_path / "play.yml"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False,
+                              env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ANSIBLE_HOME": str(tmp_path / ".ansible"), "LC_ALL": "C.UTF-8"})
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def planned(files):
+    """Return the plan of a pair."""
+    pair = {f"n{index}": {"vllm_hardware": "a2", "vllm_npus": 8, "vllm_local_ip": f"198.51.100.1{index}", "vllm_nic_name": "eth0", **files}
+            for index in (1, 2)}
+    result = plan.compute(request.build({"vllm": list(pair)}, pair))
+    assert result["checks"] == []
+    return result["plan"]
+
+
+def include(role, entry="main", **variables):
+    """Return the task that runs a role's task file."""
+    return {"name": "Run", "ansible.builtin.include_role": {"name": f"ascend.vllm.{role}", "tasks_from": entry, "public": True}, "vars": variables}
+
+
+def write(path, text):
+    """Return the task that writes a file of the controller anew."""
+    return {"name": "Write", "ansible.builtin.copy": {"content": text, "dest": str(path), "mode": "0600"}}
+
+
+def test_secrets_reach_the_nodes_that_need_them_once_root_only_and_unseen(play, files, tmp_path):
+    """Decrypted on the way; a later run changes only what is new; another certificate is a change that restarts the group, another CA is not."""
+    made, etc = planned(files), tmp_path / "etc"
+    head, other = (made["hosts"][host]["units"] for host in ("n1", "n2"))
+    variables = {"serve_launch_groups": made["groups"], "serve_launch_units": head, "serve_launch_etc": str(etc), "serve_launch_log": str(tmp_path / "log")}
+    launch, restarts = include("serve_launch", "files"), {"ansible.builtin.debug": {"msg": "restarts: {{ serve_launch_key.changed }}"}}
+    tasks = [
+        launch, restarts,
+        write(tmp_path / "ca", certificates.AUTHORITY + certificates.OTHER), launch, restarts,
+        write(tmp_path / "crt", certificates.SIGNED + certificates.AUTHORITY), launch, restarts,
+        include("serve_launch", "files", serve_launch_units=other),
+    ]
+    status, said = play(tasks, variables)
+    assert status == 0, said
+    assert KEY not in said and "PRIVATE KEY" not in said
+    assert re.findall(r"restarts: (\w+)", said) == ["True", "False", "True"]
+    rounds = [re.findall(r"^changed: ", part, re.MULTILINE) for part in said.split("restarts: ")]
+    # Folders, start script, three secrets and what vouches; then the new file and its copy only.
+    assert [len(changed) for changed in rounds[:3]] == [7, 2, 2], said
+    found = {path.name: path for path in (etc / head[0]["name"]).iterdir()}
+    assert set(found) == {"start.sh", "api_key", "tls.crt", "tls.key", "tls_ca.pem"}
+    assert {found[name].stat().st_mode & 0o777 for name in found if name != "start.sh"} == {0o600}
+    assert found["start.sh"].parent.stat().st_mode & 0o777 == 0o700
+    assert found["tls.key"].read_text() == certificates.SIGNED_KEY and found["api_key"].read_text() == KEY + "\n"
+    assert found["tls.crt"].read_text() == certificates.SIGNED + certificates.AUTHORITY
+    assert found["tls_ca.pem"].read_text() == certificates.AUTHORITY + certificates.OTHER
+    assert {path.name for path in (etc / other[0]["name"]).iterdir()} == {"start.sh", "api_key"}
+
+
+def test_a_group_with_key_and_tls_is_verified_and_the_key_is_unseen(play, files, tmp_path):
+    made = planned(files)
+    with web_server(lambda asked: (200, ANSWER), tls=certificates.SIGNED + certificates.SIGNED_KEY) as server:
+        made["groups"]["vllm"].update(head="localhost", api={"url": server.url, "ca_file": str(tmp_path / "ca")})
+        tasks = [include("serve_verify", serve_verify_expected="bright"), include("serve_verify", serve_verify_expected="dark")]
+        status, said = play(tasks, {"serve_verify_groups": made["groups"]})
+        assert status == 2 and "completion:  bright" in said and "tokens: 6 + 50" in said, said
+        assert "found ' bright'; wanted a completion by deepseek_r1 within 300 s with a match of 'dark'" in said, said
+        assert not re.search("^changed: ", said, re.MULTILINE) and KEY not in said
+        assert [asked.headers["Authorization"] for asked in server.asked] == [f"Bearer {KEY}"] * 2
