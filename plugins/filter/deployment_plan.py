@@ -12,7 +12,10 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils.messages import plain
 
 
 def deployment_plan(plan, history, number=None):
-    """Return the plan; C(history): {group: [deployment]}; without a number the newest but one of each group, with C(newest) the newest (a group that has none is left out)."""
+    """Return the plan; C(history): {group: [deployment]}.
+
+    Without a number it is the newest but one of each group, with C(newest) the newest; a group that has none is left out then.
+    """
     found = plain(plan)
     try:
         for name, kept in plain(history).items():

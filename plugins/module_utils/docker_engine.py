@@ -132,8 +132,7 @@ class DockerEngine:
             if answer.status != 200:
                 body = answer.read(200).decode("utf-8", "replace").strip()
                 raise OSError("%s answered %d: %s" % (self.path, answer.status, body))
-            for piece in _frames(answer):
-                yield piece
+            yield from _frames(answer)
         except http.client.HTTPException as error:
             raise OSError("%s gave no valid HTTP answer: %s" % (self.path, str(error) or type(error).__name__)) from error
         except socket.timeout as error:

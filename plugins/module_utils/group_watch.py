@@ -503,7 +503,8 @@ def keeper(path):
 
 def say(line):
     """Log a line; the service's output is in the journal."""
-    print(line, flush=True)
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def in_thread(run):
@@ -565,7 +566,7 @@ def main():
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *dummy: over.set())
-    sys.exit(run(sys.argv[1], over))
+    raise SystemExit(run(sys.argv[1], over))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 """Real TCP connections between nodes that all run this at the same moment: each listens, and connects to all others.
 
 The client says one line, C(TOKEN HOST PORT), and the server answers with one line, C(TOKEN HOST opened=40001 in_use=13389): who
-it is, which ports it listens on, and which it could not open because something else has them, such as another run of this. The token keeps runs apart and makes sure that no other service is taken for a node.
+it is, which ports it listens on, and which it could not open because something else has them, such as another run of this.
+The token keeps runs apart and makes sure that no other service is taken for a node.
 
 One thread, non-blocking sockets, a monotonic clock. What strangers send is read up to a limit and never answered. A node
 that has what it wants keeps listening for those that it has not heard from: they may be late, and a listener that is gone

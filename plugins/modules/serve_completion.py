@@ -166,7 +166,7 @@ def main():
             "url": {"type": "str", "required": True},
             "model": {"type": "str", "required": True},
             "prompt": {"type": "str", "default": PROMPT},
-            "max_tokens": {"type": "int", "default": 50},
+            "max_tokens": {"type": "int", "default": 50, "no_log": False},
             "timeout_s": {"type": "float", "default": 300.0},
             "expected": {"type": "str", "default": ""},
             "api_key": {"type": "str", "no_log": True},

@@ -78,7 +78,7 @@ class Finding:
 
     def __init__(self, host: str, state: dict, causes: dict, language: str):
         self.host, self.state, self.exited = host, state, state["phase"] == "exited"
-        self.log = [line for line in state.get("log") or []]
+        self.log = list(state.get("log") or [])
         self.own = [f"exited with status {state.get('exit_code')}"] if self.exited else []
         if self.exited and state.get("error"):
             self.own.insert(0, str(state["error"]))

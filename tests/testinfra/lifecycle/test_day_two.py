@@ -13,7 +13,7 @@ import tarfile
 
 import pytest
 
-from conftest import API, LAB, NODES, Requests, ask, complete, inspect, lab, wait_until
+from conftest import NODES, Requests, ask, complete, inspect, lab, wait_until
 
 #: Pings are other tests' business.
 QUICK = ("-e", "preflight_mesh=off")

@@ -22,7 +22,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import group_watch, watch_wire
 from ansible_collections.ascend.vllm.plugins.module_utils.group_watch import (
-    ABSENT, ANSWERED, BUSY, FAILED, FOREIGN, GIVEN_UP, RUNNING, SERVING, STARTING, STOPPED, STOPPING, UNKNOWN, WAITING, Head, Peer, Seen, Watch,
+    ABSENT, ANSWERED, BUSY, FAILED, FOREIGN, GIVEN_UP, RUNNING, SERVING, STARTING, STOPPED, STOPPING, WAITING, Head, Peer, Seen, Watch,
 )
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, unix_server, web_server
 
@@ -851,7 +851,8 @@ def test_ask_completion_of_nobody():
 
 
 def test_a_call_beside_the_loop_that_breaks_is_an_error_and_one_at_a_time():
-    beside, queued = group_watch.Beside(lambda run: queued.append(run)), []
+    queued = []
+    beside = group_watch.Beside(queued.append)
     beside.begin("start", lambda: 1 // 0)
     beside.begin("stop", lambda: None)
     assert beside.busy == "start" and len(queued) == 1 and beside.take() is None

@@ -60,8 +60,8 @@ SHARD = b"Loading safetensors checkpoint shards:  50%% Completed | %d/163 [02:06
 
 
 def test_how_far_the_start_is_and_what_may_be_wrong_come_with_every_slice(probe):
-    bar = b"\r".join(SHARD % number for number in range(80, 83))
-    log = bar + b"\n(W pid=9) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\xe9\n(W pid=8) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\xe9\nINFO 11-23 20:26:09 a"
+    shards = b"\r".join(SHARD % number for number in range(80, 83))
+    log = shards + b"\n(W pid=9) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\xe9\n(W pid=8) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\xe9\nINFO 11-23 20:26:09 a"
     result = probe(inspected(), log)
     assert result["startup"] == {"phase": "loading", "step": "82/163"}
     assert result["telling"] == ["(W pid=9) ERROR 11-23 20:26:09 [x.py:1] EI0006: caf\ufffd"]

@@ -82,7 +82,7 @@ def test_what_does_not_fit_the_inventory_is_refused_with_both(pair, hosts, plann
     other = planned(hosts(2, name="x{index}"))["plan"]
     with pytest.raises(DeploymentError, match="group vllm was deployed on a2-node0, a2-node1, the inventory has x0, x1. Remedy: "):
         deployments.put_back(other, record)
-    turned = {name: value for name, value in reversed(list(hosts(2).items()))}
+    turned = dict(reversed(list(hosts(2).items())))
     with pytest.raises(DeploymentError, match="was deployed on a2-node0, a2-node1, the inventory has a2-node1, a2-node0"):
         deployments.put_back(planned(turned)["plan"], record)
     with pytest.raises(DeploymentError, match="a2-node0 had 198.51.100.11 on eth0 then, the inventory has 198.51.100.11 on eth1. Remedy: "):
