@@ -26,6 +26,9 @@ NODES = ("a2-node0", "a2-node1")
 #: The command that drives the lab.
 LAB_TOOL = PROJECT / "tests" / "lab" / "lab"
 
+#: What root has after a login on a host with the driver, whose tools find neither themselves nor their libraries without it.
+LIBRARIES = ":".join(f"/usr/local/Ascend/driver/lib64{folder}" for folder in ("", "/common", "/driver"))
+LOGIN = f"export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LD_LIBRARY_PATH={LIBRARIES}"
 #: Where the pair answers.
 API = "http://198.51.100.11:8000"
 MODEL = "deepseek_r1"
@@ -187,6 +190,12 @@ def nodes(lab_vars):
     """The nodes by name, as testinfra hosts over one kept SSH connection each."""
     config = LAB / "run" / "ssh" / "config"
     return {name: testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=True) for name in NODES}
+
+
+@pytest.fixture
+def reports(tmp_path):
+    """Return the arguments that send reports to a directory, and the directory."""
+    return ("-e", f"vllm_report_dir={tmp_path}"), tmp_path
 
 
 @pytest.fixture

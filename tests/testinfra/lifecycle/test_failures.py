@@ -61,7 +61,7 @@ def planned(playbook, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("tamper", "said", "host"), [
-    (rank_too_high, "data_parallel_rank (2) must be in the range [0, 2)", "a2-node1"),
+    pytest.param(rank_too_high, "data_parallel_rank (2) must be in the range [0, 2)", "a2-node1", marks=pytest.mark.extra),
     pytest.param(rank_zero, "expected it to be local", "a2-node0", marks=pytest.mark.extra),
     pytest.param(other_flags, "Configuration mismatch detected for engine 1", "a2-node0", marks=pytest.mark.extra),
     pytest.param(wrong_nic, "Unable to find address for: eth9", "a2-node1", marks=pytest.mark.extra),
@@ -78,6 +78,7 @@ def test_a_start_that_fails_names_node_cause_and_remedy_and_leaves_no_half_group
     assert running(nodes) == [False, False]
 
 
+@pytest.mark.extra
 def test_after_that_site_serves_again(playbook):
     run = playbook("site.yml", *QUICK)
     assert run.rc == 0, run.out[-4000:]

@@ -15,12 +15,10 @@ import time
 
 import pytest
 
-from conftest import NODES, PROJECT, complete
+from conftest import LOGIN, NODES, PROJECT, complete
 
 #: Verbs that change nothing on a node. With --check no verb does.
 READ_ONLY = ("plan", "preflight", "status", "verify", "history", "logs", "monitoring")
-#: Where root finds the tools after a login; sudo's own PATH is shorter.
-LOGIN = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FENCE = re.compile(r"^```shell (controller|node)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LOCK = "/run/ascend-vllm/group-vllm.lock"
 
@@ -39,7 +37,7 @@ def looks_only(line):
 
 @pytest.mark.parametrize("line", lines("node"))
 def test_a_command_on_a_node_works(nodes, line):
-    done = nodes["a2-node0"].run(f"{LOGIN}; export PATH; {line}")
+    done = nodes["a2-node0"].run(f"{LOGIN}; {line}")
     assert done.rc == 0, f"{line}: {done.stdout}{done.stderr}"
 
 
