@@ -37,11 +37,12 @@ test-all: ## every part
 test-%: ## one part or molecule scenario, for example test-a2_pair
 	@$(PARTS) setup $*
 
-bench: ## how long preflight takes on emulated nodes, and how quick weights are verified and copied, with ratios (root; about 50 minutes)
+bench: ## how long preflight takes on emulated nodes, how quick weights are verified and copied, and what day two costs, with ratios (root; about 80 minutes)
 	@tests/tools/setup 3.11
 	@tests/tools/bench weights
 	@tests/tools/bench preflight
 	@tests/tools/bench copies
+	@tests/tools/bench lifecycle
 
 demo: ## from nothing to a completion served by two emulated nodes (root on Debian 12)
 	@tests/tools/demo.sh up
