@@ -10,6 +10,7 @@ second, where starting one Ansible task per question would cost more than the qu
 from __future__ import annotations
 
 import base64
+import calendar
 import http.client
 import json
 import os
@@ -21,6 +22,15 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 
 #: Colours and cursor moves; vLLM colours what it prints before each line also where nobody sees it.
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def seconds(text):
+    """Return a time as the engine writes it (C(2026-01-31T23:59:59.123456789Z)) as seconds since 1970-01-01 UTC, as it takes them; None for none."""
+    match = re.match(r"^(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d+)?Z$", text or "")
+    # A container that never ran has the year 1.
+    if not match or int(match.group(1)) < 1970:
+        return None
+    return "%d%s" % (calendar.timegm(tuple(int(part) for part in match.groups()[:6])), match.group(7) or "")
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -110,9 +120,14 @@ class DockerEngine:
         """Return the inspected image, or None."""
         return self._object("/images/%s/json" % quote(reference, safe="/:@"))
 
-    def logs(self, name, tail):
-        """Return the last C(tail) lines of a container's output, both streams in their order, without colours."""
-        status, body = self.get("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (quote(name, safe=""), tail))
+    def logs(self, name, tail, since=None):
+        """Return the last C(tail) lines of a container's output, both streams in their order, without colours.
+
+        C(since): a time as the engine writes it, such as C(State.StartedAt): a container that was started again has the lines of its earlier
+        runs in the same log.
+        """
+        path = "/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (quote(name, safe=""), tail)
+        status, body = self.get(path + ("&since=%s" % seconds(since) if seconds(since) else ""))
         if status != 200:
             return []
         return _TERMINAL.sub("", demultiplex(body).decode("utf-8", "replace")).splitlines()

@@ -131,14 +131,15 @@ EXIT_BYTES = 65536
 
 
 def look(engine, name):
-    """Return (phase, exit code, error) of a container."""
+    """Return (phase, exit code, error, when it was started) of a container."""
     found = engine.container(name)
     if found is None:
-        return "absent", None, None
-    if found["State"]["Running"]:
-        return "running", None, None
-    error = found["State"].get("Error") or ("killed by the kernel: out of memory" if found["State"].get("OOMKilled") else None)
-    return "exited", found["State"]["ExitCode"], error
+        return "absent", None, None, None
+    state = found["State"]
+    if state["Running"]:
+        return "running", None, None, state.get("StartedAt")
+    error = state.get("Error") or ("killed by the kernel: out of memory" if state.get("OOMKilled") else None)
+    return "exited", state["ExitCode"], error, state.get("StartedAt")
 
 
 def last_line(lines):
@@ -149,15 +150,15 @@ def last_line(lines):
     return ""
 
 
-def recent(engine, name):
-    """Return C({last_line, startup, telling}) of a container that runs."""
-    lines = [serve_log.clean(line) for line in engine.logs(name, RECENT_LINES)]
+def recent(engine, name, since):
+    """Return C({last_line, startup, telling}) of a container that runs, by what it has said since it was started."""
+    lines = [serve_log.clean(line) for line in engine.logs(name, RECENT_LINES, since)]
     return {"last_line": last_line(lines), "startup": serve_log.stage(lines), "telling": serve_log.telling(lines, RECENT_BYTES)}
 
 
-def ended(engine, name, log_lines):
-    """Return C({startup, telling, log}) of a container that has exited."""
-    lines = [serve_log.clean(line) for line in engine.logs(name, max(EXIT_LINES, log_lines))]
+def ended(engine, name, log_lines, since):
+    """Return C({startup, telling, log}) of a container that has exited, by what it had said since it was started."""
+    lines = [serve_log.clean(line) for line in engine.logs(name, max(EXIT_LINES, log_lines), since)]
     return {"startup": serve_log.stage(lines), "telling": serve_log.telling(lines, EXIT_BYTES), "log": lines[-log_lines:] if log_lines > 0 else []}
 
 
@@ -186,9 +187,9 @@ def watch(engine, params):
     result = {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "", "startup": None, "telling": [], "log": []}
     end = time.monotonic() + params["slice_s"]
     while True:
-        phase, exit_code, error = look(engine, params["container"])
+        phase, exit_code, error, started = look(engine, params["container"])
         if phase != "running":
-            said = ended(engine, params["container"], params["log_lines"]) if phase == "exited" else {}
+            said = ended(engine, params["container"], params["log_lines"], started) if phase == "exited" else {}
             return dict(result, phase=phase, exit_code=exit_code, error=error, **said)
         left = end - time.monotonic()
         if params["url"] and left > 0:
@@ -197,7 +198,7 @@ def watch(engine, params):
                 result["phase"] = "ready"
                 return result
         if end - time.monotonic() <= LOOK_S:
-            result.update(recent(engine, params["container"]))
+            result.update(recent(engine, params["container"], started))
             return result
         time.sleep(LOOK_S)
 

@@ -23,10 +23,6 @@ def replace(argv, option, value):
     argv[argv.index(option) + 1] = value
 
 
-def rank_zero(hosts):
-    replace(hosts["a2-node1"][0]["argv"], "--data-parallel-start-rank", "0")
-
-
 def rank_too_high(hosts):
     replace(hosts["a2-node1"][0]["argv"], "--data-parallel-start-rank", "2")
 
@@ -62,12 +58,11 @@ def planned(playbook, tmp_path_factory):
 
 @pytest.mark.parametrize(("tamper", "said", "host"), [
     pytest.param(rank_too_high, "data_parallel_rank (2) must be in the range [0, 2)", "a2-node1", marks=pytest.mark.extra),
-    pytest.param(rank_zero, "expected it to be local", "a2-node0", marks=pytest.mark.extra),
     pytest.param(other_flags, "Configuration mismatch detected for engine 1", "a2-node0", marks=pytest.mark.extra),
     pytest.param(wrong_nic, "Unable to find address for: eth9", "a2-node1", marks=pytest.mark.extra),
     pytest.param(never_joins, "Timed out waiting for engine core processes to start", "a2-node0", marks=pytest.mark.extra),
     pytest.param(wrong_head, "Timed out waiting for engine core processes to start", "a2-node0", marks=pytest.mark.extra),
-], ids=["rank-too-high", "rank-zero", "other-flags", "wrong-nic", "never-joins", "wrong-head"])
+], ids=["rank-too-high", "other-flags", "wrong-nic", "never-joins", "wrong-head"])
 def test_a_start_that_fails_names_node_cause_and_remedy_and_leaves_no_half_group(playbook, nodes, planned, tmp_path, tamper, said, host):
     plan = json.loads(planned)
     tamper({name: entry["units"] for name, entry in plan["hosts"].items()})
@@ -106,10 +101,13 @@ def test_a_member_that_ends_is_seen_by_status_and_the_group_comes_back_whole(pla
 @pytest.mark.parametrize(("given", "said"), [
     ({"vllm_image": "198.51.100.2:5000/ascend/vllm-ascend:no-such-tag"}, "not in the registry"),
     ({"vllm_extra_args": {"max-model-len": 99999999}}, "serves again"),
+    ({"vllm_extra_env": {"VLLM_ENGINE_READY_TIMEOUT_S": "5"}}, "serves again"),
     ({"serve_verify_expected": "^ brighter than ever$", "vllm_extra_args": {"seed": 7}}, "serves again"),
-], ids=["no-such-image", "exits-at-once", "answers-wrongly"])
-def test_an_upgrade_that_cannot_serve_leaves_the_old_service(playbook, nodes, given, said):
+], ids=["no-such-image", "exits-at-once", "never-ready", "answers-wrongly"])
+def test_an_upgrade_that_cannot_serve_leaves_the_old_service(playbook, nodes, lab_vars, given, said):
     before = containers(nodes)
+    if "vllm_extra_env" in given:
+        given = {"vllm_extra_env": {**lab_vars["vllm_extra_env"], **given["vllm_extra_env"]}}
     run = playbook("ascend.vllm.upgrade", *QUICK, "-e", json.dumps(given))
     assert run.rc != 0 and said in run.text, run.out[-4000:]
     assert complete()
@@ -131,6 +129,19 @@ def test_a_controller_that_is_killed_in_the_middle_of_an_upgrade_is_followed_by_
     assert run.rc == 0 and "is taken over from" in run.text, run.out[-4000:]
     argv = inspect(nodes["a2-node0"], "vllm-rank0")["Config"]["Cmd"]
     assert argv[argv.index("--max-num-seqs") + 1] == "16" and complete()
+
+
+@pytest.mark.extra
+def test_a_controller_that_is_killed_in_the_middle_of_site_is_followed_by_another_run(playbook, begin, nodes):
+    """It is killed while the group starts; the containers go on starting, and the next run takes the group as it finds it."""
+    assert playbook("ascend.vllm.stop").rc == 0
+    killed = begin("site.yml", *QUICK)
+    wait_until(lambda: running(nodes) == [True, True], 240, "the containers run")
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    run = playbook("site.yml", *QUICK)
+    assert run.rc == 0, run.out[-4000:]
+    assert complete() and running(nodes) == [True, True]
 
 
 @pytest.mark.extra

@@ -186,3 +186,10 @@ def test_processes_below_reads_around_names_and_processes_that_are_gone(tmp_path
     (tmp_path / "self").mkdir()
     assert processes_below(10, str(tmp_path)) == [10, 11, 12]
     assert processes_below(99, str(tmp_path)) == [99]
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("2026-11-25T22:37:02.5Z", "1795646222.5"), ("2026-11-25T22:37:02Z", "1795646222"), ("0001-01-01T00:00:00Z", None), ("", None), (None, None), ("now", None),
+])
+def test_times_of_the_engine_are_seconds(text, wanted):
+    assert docker_engine.seconds(text) == wanted

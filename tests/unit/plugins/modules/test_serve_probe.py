@@ -221,3 +221,13 @@ def test_what_the_api_said_last_is_kept_when_the_slice_ends(probe, monkeypatch):
         result = probe(inspected(), slice_s=2.5, url=server.url, model="m")
         assert len(server.asked) == 2
     assert result["health"] == 200 and "HTTP 500: oops" in result["error"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_lines_of_an_earlier_run_of_the_container_are_not_asked_for(run_module, tmp_path, monkeypatch, running):
+    """A container that was started again has them in the same log: an old error would be told as this start's."""
+    monkeypatch.setattr(serve_probe, "LOOK_S", 0.01)
+    path = str(tmp_path / "d.sock")
+    with unix_server(path, FakeEngine(containers={NAME: inspected(running, StartedAt="2026-11-25T22:37:02.123456789Z")})) as server:
+        run_module(serve_probe, container=NAME, docker_socket=path, slice_s=0.03)
+        assert [asked.query["since"] for asked in server.asked if asked.path.endswith("/logs")] == ["1795646222.123456789"]
