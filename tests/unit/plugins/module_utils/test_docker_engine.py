@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DockerEngine, demultiplex, npu_access, processes_below
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DockerEngine, demultiplex, npu_access, processes_below, seconds
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, multiplexed, unix_server
 
 
@@ -192,4 +192,4 @@ def test_processes_below_reads_around_names_and_processes_that_are_gone(tmp_path
     ("2026-11-25T22:37:02.5Z", "1795646222.5"), ("2026-11-25T22:37:02Z", "1795646222"), ("0001-01-01T00:00:00Z", None), ("", None), (None, None), ("now", None),
 ])
 def test_times_of_the_engine_are_seconds(text, wanted):
-    assert docker_engine.seconds(text) == wanted
+    assert seconds(text) == wanted
