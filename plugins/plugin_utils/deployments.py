@@ -99,6 +99,9 @@ def switch_lines(plan: dict, hostvars, begun: float, way: str = "forth") -> list
         times = (facts.get("serve_launch_times") or {}).get(name) or {}
         served = float(times.get("served") or 0)
         what = f"{name}: {group['model']} {group['release']} with image {group['image']}"
+        if served < float(times.get("stopped") or 0) and float(times["stopped"]) >= float(begun):
+            found.append(f"{what} does not serve: it was stopped and did not come back. Remedy: mend what is said here, then ascend.vllm.restart")
+            continue
         if served < float(begun):
             found.append(f"{what} was not touched: it serves as planned")
             continue

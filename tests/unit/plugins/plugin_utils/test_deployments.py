@@ -154,6 +154,12 @@ def test_a_group_that_was_not_started_was_not_touched(pair):
     assert said(pair(), served=BEGUN - 5, stopped=BEGUN - 60) == " was not touched: it serves as planned"
 
 
+def test_a_group_that_was_stopped_and_did_not_come_back_is_not_said_to_serve(pair):
+    line = said(pair(), "back", before=BEGUN + 1, stopped=BEGUN + 60, served=None)
+    assert line.startswith(" does not serve: it was stopped and did not come back. Remedy: ")
+    assert "does not serve" in said(pair(), "back", before=BEGUN + 1, stopped=BEGUN + 60, served=BEGUN - 5)
+
+
 def test_how_long_nobody_was_served(pair):
     facts = {"stopped": BEGUN + 10, "served": BEGUN + 70.4}
     assert said(pair(), **facts) == " serves; nobody was served for 60 s, no request was cut off"
