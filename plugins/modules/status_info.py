@@ -129,6 +129,12 @@ hccn:
   returned: success
   type: dict
   sample: {"devices": [], "calls": 0}
+kept_away:
+  description: Ports to which new connections are rejected while a stop lets requests end. Null where no service was asked or nftables does not say it.
+  returned: success
+  type: list
+  elements: int
+  sample: []
 services:
   description: >-
     By the name of the group, C(health) (HTTP status) and C(health_error), C(models_status) and C(models), C(requests) (C(running) and C(waiting), or
@@ -146,7 +152,7 @@ import time
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, plain_http, tools
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, drain, plain_http, tools
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
@@ -255,6 +261,14 @@ def ask_service(service, api_key, timeout):
     return result
 
 
+def kept_away(nft=drain.run_nft):
+    """Return the ports to which new connections are rejected, which this node itself does not notice; None where nftables does not say it."""
+    try:
+        return drain.kept_away(nft)
+    except drain.DrainError:
+        return None
+
+
 def main():
     """Run the module."""
     module = AnsibleModule(
@@ -291,7 +305,7 @@ def main():
         if params["links"]:
             hccn = ask("hccn_tool", ask_hccn.answer, devices=params["links"], questions=params["link_questions"], timeout=params["timeout"])
         answers = dict((name, answer.result()) for name, answer in services.items())
-        module.exit_json(changed=False, time=now, docker=docker.result(), npu=npu, hccn=hccn, services=answers)
+        module.exit_json(changed=False, time=now, docker=docker.result(), npu=npu, hccn=hccn, services=answers, kept_away=kept_away() if answers else None)
 
 
 if __name__ == "__main__":

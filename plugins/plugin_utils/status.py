@@ -310,7 +310,7 @@ def _service_checks(name: str, group: dict, judges: dict, answers: dict) -> list
     if "completion" not in service:
         why = f"nobody asked {url}: {head.why() if not head.alive else read_answers.said(service)}"
         return [judge.found("completion", "not_asked", why, "a completion", name, **words)]
-    found = [_health(judge, name, service, words)]
+    found = [_health(judge, name, service, words), *_open(judge, name, group, head, words)]
     if service["models_status"] is not None:
         found.append(_models(judge, name, group, service, words))
     found.append(_completion(judge, name, group, service, words))
@@ -320,6 +320,15 @@ def _service_checks(name: str, group: dict, judges: dict, answers: dict) -> list
         observed = f"{requests['running']} running, {requests['waiting']} waiting" if requests else "no number"
         found.append(judge.judged("requests", None if requests else "not_told", observed, "numbers of requests", name, **words))
     return found
+
+
+def _open(judge, name: str, group: dict, head: Node, words: dict) -> list:
+    """Judge whether clients get in: a stop that was killed keeps them out for a while, and the node itself does not notice."""
+    kept_away, port = head.said.get("kept_away"), group["api"]["port"]
+    if not isinstance(kept_away, list):
+        return []
+    observed = "new ones are rejected" if port in kept_away else "new ones get in"
+    return [judge.judged("api_open", "kept_away" if port in kept_away else None, observed, "new connections get in", f"{name} port {port}", **words)]
 
 
 def _health(judge, name: str, service: dict, words: dict) -> dict:

@@ -83,6 +83,8 @@ def test_stop_lets_requests_end_refuses_a_second_operator_and_goes_on_after_it_w
         first.wait()
     assert clients.outcomes["broken"] == 0, clients.said
     assert clients.outcomes["refused"] > 0 and running(nodes) == [True, True]
+    left = playbook("ascend.vllm.status", *STATUS)
+    assert left.rc != 0 and "api_open" in left.text and "vllm: degraded" in left.text, left.out[-4000:]
     shm = {name: node.check_output("ls /dev/shm") for name, node in nodes.items()}
     run = playbook("ascend.vllm.stop")
     assert run.rc == 0, run.out[-4000:]

@@ -51,7 +51,7 @@ class Serving:
             services["vllm"] = {"health": 200, "health_error": None, "models_status": 200, "models": ["deepseek_r1"],
                                 "requests": {"running": 2, "waiting": 1}, "completion": done(), "ranks": ranks}
         hccn = {key: value for key, value in cluster.hccn(host).items() if key != "hccn_conf"} if self.questions[host]["links"] else {}
-        return {"changed": False, "time": 1760000000.0, "npu": npu, "hccn": hccn, "services": services,
+        return {"changed": False, "time": 1760000000.0, "npu": npu, "hccn": hccn, "services": services, "kept_away": [] if services else None,
                 "docker": {"error": None, "containers": containers, "images": {unit["image"]: IMAGE_ID for unit in units}}}
 
     def container(self, index=0):

@@ -191,3 +191,11 @@ def test_a_timeout_of_nothing_is_refused(ask, name):
 def test_the_real_collectors_on_any_machine(run_module, tmp_path):
     result = run_module(status_info, links=[], docker_socket=str(tmp_path / "none"))
     assert not result["failed"] and ("npus" in result["npu"] or result["npu"]["msg"])
+
+
+@pytest.mark.parametrize(("said", "wanted"), [
+    ((0, '{"nftables": [{"set": {"elem": [{"elem": {"val": 8000, "timeout": 900}}]}}]}', ""), [8000]),
+    ((1, "", "Error: No such file or directory"), []), ((1, "", "Operation not permitted"), None),
+])
+def test_ports_that_are_kept_from_clients(said, wanted):
+    assert status_info.kept_away(lambda arguments: said) == wanted

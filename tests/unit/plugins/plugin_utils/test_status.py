@@ -33,7 +33,7 @@ def test_a_group_that_serves(nodes, hardware, npus):
     assert (unit["links_up"], unit["links_asked"]) == ((npus, npus) if nodes > 1 else (0, 0))
     assert {entry["check"] for entry in report["checks"]} >= {
         "node_answers", "container_runs", "container_image", "container_command", "npu_smi", "npu_count", "npu_health", "npu_processes", "api_health",
-        "api_models", "completion", "rank_answers", "requests"}
+        "api_models", "api_open", "completion", "rank_answers", "requests"}
     assert json.loads(json.dumps(report)) == report
 
 
@@ -276,6 +276,16 @@ def test_a_key_that_is_refused_is_named(key_file, words):
     assert serving.brief() == ("down", [(HEAD, "api_models", "vllm", "fail"), (HEAD, "completion", "vllm", "fail")])
     for check in ("api_models", "completion"):
         assert serving.only(check)["observed"] == f"HTTP 401: {words}" and "vllm_api_key_file" in serving.only(check)["remedy"]
+
+
+@pytest.mark.parametrize(("kept_away", "wanted"), [
+    ([8000, 9000], ("degraded", [(HEAD, "api_open", "vllm port 8000", "fail")])), ([9000], ("serving", [])), (None, ("serving", [])),
+])
+def test_clients_that_are_kept_away_by_a_stop_that_was_killed(kept_away, wanted):
+    """The node's own questions come over loopback and are answered: nothing else would show it."""
+    serving = Serving()
+    serving.said[HEAD]["kept_away"] = kept_away
+    assert serving.brief() == wanted
 
 
 @pytest.mark.parametrize(("change", "wanted"), [
