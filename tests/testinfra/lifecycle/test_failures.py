@@ -74,6 +74,21 @@ def test_a_start_that_fails_names_node_cause_and_remedy_and_leaves_no_half_group
 
 
 @pytest.mark.extra
+def test_an_rpc_port_that_somebody_has_is_named_by_the_start_too(playbook, nodes):
+    """Preflight names it; accepted there, the engine itself dies of it."""
+    assert playbook("ascend.vllm.stop").rc == 0
+    lab("fault", "a2-node0", "set", "port-taken", "port=13389")
+    try:
+        run = playbook("site.yml", *QUICK)
+        assert run.rc != 0 and "port_free" in run.text and "13389" in run.text and running(nodes) == [False, False], run.out[-4000:]
+        run = playbook("site.yml", *QUICK, "-e", "preflight_accept=port_free")
+        assert run.rc != 0 and "Address already in use" in run.text and "Cause:" in run.text and "a2-node0" in run.text, run.out[-5000:]
+        assert running(nodes) == [False, False]
+    finally:
+        lab("fault", "a2-node0", "clear")
+
+
+@pytest.mark.extra
 def test_after_that_site_serves_again(playbook):
     run = playbook("site.yml", *QUICK)
     assert run.rc == 0, run.out[-4000:]
