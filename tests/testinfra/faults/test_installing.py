@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import subprocess
 
+import pytest
+
 # preflight is a fixture
 from conftest import LAB_TOOL
 from test_faults import not_passed, preflight  # noqa: F401  pylint: disable=unused-import
@@ -30,6 +32,7 @@ def index(package):
     return f"{control.strip()}\nFilename: ./{package.name}\nSize: {len(content)}\nSHA256: {hashlib.sha256(content).hexdigest()}\n\n"
 
 
+@pytest.mark.extra
 def test_what_is_missing_is_named_and_installed_on_request(nodes, playbook, preflight, tmp_path):  # noqa: F811
     """rsync is purged: preflight names it and installs nothing; the playbook installs it, and changes nothing when it is run again."""
     subprocess.run(["apt-get", "download", *PACKAGES], cwd=tmp_path, check=True, capture_output=True, timeout=120)

@@ -41,6 +41,7 @@ def test_an_a3_node_alone_without_roce_warns_at_most(preflight):  # noqa: F811
     assert {check["status"] for check in not_passed(report)} <= {"warn"}, described(not_passed(report))
 
 
+@pytest.mark.extra
 def test_two_a3_nodes_over_hccs(shape, preflight):  # noqa: F811
     """Every die reaches every die over HCCS, and RoCE links that are down are no fault while HCCS is fine."""
     inventory = shape("a3", 2)
@@ -53,6 +54,7 @@ def test_two_a3_nodes_over_hccs(shape, preflight):  # noqa: F811
     assert (run.rc, not_passed(report)) == (0, []), described(not_passed(report))
 
 
+@pytest.mark.extra
 def test_two_super_pods_are_refused(preflight):  # noqa: F811
     """HCCS does not leave a super pod: the node of the other one is named."""
     for node in ("a3-node0", "a3-node1"):
