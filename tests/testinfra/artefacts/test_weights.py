@@ -357,6 +357,7 @@ def test_a_node_that_cannot_be_written_to_is_named_and_the_key_goes(copies, fetc
     assert fetch(*LOCAL).rc == 0 and copies("a2-node0") == copies("a2-node1")
 
 
+@pytest.mark.extra
 def test_a_disk_that_fills_while_downloading_is_named_and_the_next_run_goes_on(copies, hub, nodes, playbook):
     head = nodes["a2-node0"]
     head.check_output(f"mkdir -p {COPY} && mount -t tmpfs -o size=2G none {COPY}")
@@ -382,6 +383,7 @@ def test_a_disk_that_fills_while_downloading_is_named_and_the_next_run_goes_on(c
         head.check_output(f"umount {COPY}")
 
 
+@pytest.mark.extra
 def test_the_other_hub_s_client_fetches_once_and_every_file_is_proved(whole, fetch, hub):
     """Hugging Face's own client, as it is in the serving image; its small files have no hash but git's."""
     first = contents(whole)
@@ -451,8 +453,8 @@ def test_weights_of_another_host_are_copied_by_the_stated_key_and_host_key_only(
         run = fetch(*given, "-e", json.dumps({"vllm_weights_source": stated}))
         assert run.rc == 0, run.out[-3000:]
         assert contents(whole) == contents(source) and is_marked(whole)
-        # Images that were pulled have their progress in the same folder.
-        left = [name for name in head.run("ls /run/ascend-vllm").stdout.split() if not name.startswith("pull-")]
+        # Images that were pulled have their progress in the same folder, and groups their lock.
+        left = [name for name in head.run("ls /run/ascend-vllm").stdout.split() if not name.startswith(("pull-", "group-"))]
         assert left == [] and "PRIVATE" not in run.out
     finally:
         other.check_output("sed -i /ascend-vllm-test/d ~ops/.ssh/authorized_keys && rm -rf /mnt/weights/source")

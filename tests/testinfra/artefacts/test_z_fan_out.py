@@ -51,6 +51,7 @@ def fan_out():
     return start
 
 
+@pytest.mark.extra
 def test_a_node_that_dies_in_the_middle_is_named_the_others_finish_and_a_rerun_completes_it(fan_out):
     run = fan_out("-e", "fan_out_limit=4000000")
     deadline = time.monotonic() + 120
