@@ -137,7 +137,8 @@ def main() -> int:
             ["second site.yml, changed=0", f"{second:.1f}", f"{tasks} tasks; {second / median(naive):.2f} of the checks alone as one task per command"],
             ["site.yml on a stopped pair", f"{statistics.median(cold):.1f}", f"{statistics.median(cold) - own:.1f} s more than the engine's own start"],
             ["from a death in the start to its name on the terminal", f"{statistics.median(deaths):.1f}", "wanted: at most 10"],
-            ["nobody served during an upgrade", f"{statistics.median(down):.1f}", f"{statistics.median(down) / own:.2f} of the engine's own restart (wanted: at most 1.2)"]]
+            ["nobody served during an upgrade", f"{statistics.median(down):.1f}",
+             f"{statistics.median(down) / own:.2f} of the engine's own restart (wanted: at most 1.2)"]]
     print(table(rows))
     return 0
 

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ SECRETS = ("Zq9xWv7-api", "Nd6Yh2Gs", "Hf0Kj3-word")
 @pytest.fixture
 def deployment(tmp_path):
     """Return a function that runs the verb in a deployment of two nodes: the finished process."""
-    for folder in ("etc/vllm-rank0", "log/vllm-rank0", "tmp", "reports", "weights", "controller"):
+    for folder in ("etc/vllm-rank0", "log/vllm-rank0", "tmp", "reports", "weights"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "api_key").write_text(SECRETS[0] + "\n")
     (tmp_path / "etc/vllm-rank0/api_key").write_text(SECRETS[1] + "\n")
@@ -39,12 +40,14 @@ def deployment(tmp_path):
     inventory.write_text(yaml.safe_dump({"vllm": {"hosts": {"a2-node0": local, "a2-node1": gone}, "vars": variables}}))
 
     def run(*arguments):
-        environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=str(tmp_path / "controller"),
-                           ANSIBLE_HOME=str(tmp_path / "home"))
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "ascend.vllm.logs", "-i", str(inventory), *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False)
 
-    return run
+    # Ansible has a socket in TMPDIR, whose path may have 107 characters: pytest's own folders are too deep for it.
+    with tempfile.TemporaryDirectory(prefix="a.", dir="/tmp") as short:
+        (tmp_path / "controller").symlink_to(short)
+        environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"))
+        yield run
 
 
 def left(folder):
