@@ -16,7 +16,7 @@ display = Display()
 
 
 class ActionModule(ActionBase):
-    """Run weights_pull in slices until every file is here and proved."""
+    """Begin weights_pull and watch it in slices until every file is here and proved."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -27,28 +27,25 @@ class ActionModule(ActionBase):
         dummy, args = self.validate_argument_spec(
             argument_spec=dict(relay.SPEC, slice_s={"type": "float", "default": 30.0}),
         )
-        options = {key: value for key, value in args.items() if key != "slice_s"}
-        options["budget_s"] = args["slice_s"]
-        start, fetched, changed, told, at_start = time.monotonic(), 0, False, set(), None
+        options = dict(args)
+        start, told, at_start, answer = time.monotonic(), set(), None, {}
         host = task_vars["inventory_hostname"]
         while True:
-            answer = self._execute_module(module_name="ascend.vllm.weights_pull", module_args=options, task_vars=task_vars)
+            answer = self._execute_module(module_name="ascend.vllm.weights_pull", module_args=dict(options, begin=not answer), task_vars=task_vars)
             for name, reason in (answer.get("gave_up") or {}).items():
                 if name not in told:
                     told.add(name)
                     display.warning(f"{host}: {name} is not asked for files any more: {reason}")
             if answer.get("failed") or "done" not in answer:
                 return dict(answer, failed=True, msg=f"{host}: {answer.get('msg', 'the module ended without a result')}")
-            fetched, changed = fetched + answer["fetched_bytes"], changed or answer["changed"]
-            if answer["done"]:
+            if not answer["running"]:
                 break
-            options.update(gave_up=answer["gave_up"], watch=answer["watch"], full=answer["full"])
             elapsed, total = time.monotonic() - start, answer["total_bytes"]
             here = total - answer["left_bytes"]
             # For the rate: what was here before.
-            at_start = here - fetched if at_start is None else at_start
+            at_start = here - answer["fetched_bytes"] if at_start is None else at_start
             display.display(f"  {progress.line(host, answer['phase'], elapsed, here, total, at_start)}")
-        result = dict(answer, changed=changed, fetched_bytes=fetched, seconds=round(time.monotonic() - start, 1))
+        result = dict(answer, seconds=round(time.monotonic() - start, 1))
         if answer["differences"]:
             lines = "; ".join(answer["differences"][:20])
             result.update(failed=True, msg=f"{host}: {args['weights']['dir']} is not whole and was not marked complete: {lines}. Remedy: run site.yml again.")

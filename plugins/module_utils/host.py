@@ -194,6 +194,15 @@ def container_of(pid, proc="/proc"):
     return ids[-1] if ids else None
 
 
+def service_of(pid, proc="/proc"):
+    """The systemd service that a process belongs to (C(name.service)), or None."""
+    for line in _read(os.path.join(proc, str(pid), "cgroup")).splitlines():
+        name = line.rpartition("/")[2]
+        if name.endswith(".service"):
+            return name
+    return None
+
+
 def device_holders(proc="/proc"):
     """Which processes hold an NPU's device node open: [{path: '/dev/davinci3', pid, process, container}], sorted.
 
@@ -246,7 +255,7 @@ def free_port(local_ip, avoid=()):
 
 
 def listening(ports, proc="/proc"):
-    """Who listens on the asked TCP ports, IPv4 and IPv6: [{port, address, pid, process}], sorted."""
+    """Who listens on the asked TCP ports, IPv4 and IPv6: [{port, address, pid, process, service}], sorted; service: as service_of."""
     if not ports:
         return []
     found = []
@@ -262,7 +271,7 @@ def listening(ports, proc="/proc"):
     result = []
     for entry in found:
         pid, name = owners.get(entry["inode"], (None, None))
-        line = {"port": entry["port"], "address": entry["address"], "pid": pid, "process": name}
+        line = {"port": entry["port"], "address": entry["address"], "pid": pid, "process": name, "service": service_of(pid, proc) if pid else None}
         if line not in result:
             result.append(line)
     return sorted(result, key=lambda line: (line["port"], line["address"]))

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
+import signal
 import threading
 import time
 
-from ansible_collections.ascend.vllm.plugins.module_utils import manifest, rsync, weights
+from ansible_collections.ascend.vllm.plugins.module_utils import background, manifest, rsync, weights
 
 #: What is not proved yet lies here, below the directory; names with a dot are no weights.
 INCOMING = ".ascend-vllm-incoming"
@@ -28,6 +30,12 @@ BATCH = 256 << 20
 LOOK_EVERY_S = 2.0
 #: Seconds between two looks at what has come of a batch: the next node waits for it.
 LAND_EVERY_S = 0.3
+#: Seconds of one step of a copy that goes on by itself: transfers are ended and begun anew after them, which costs a second or two.
+STEP_S = 600.0
+#: Seconds after which hashing what is here is interrupted to say how far it is.
+VERIFY_S = 20.0
+#: Seconds after which a copy ends itself that nobody has asked for: its controller is gone. What is whole is kept.
+LEASE_S = 120.0
 #: Marks of files that came wrong once after they had been gone on with: the next time it is the sender's fault. Below INCOMING.
 AGAIN = ".again"
 #: The options of a pull, as an argument_spec.
@@ -78,6 +86,7 @@ class Relay:
         self.upstreams = [rsync.Upstream(node, key_file, known_hosts_file) for node in nodes]
         self.gave_up = dict(gave_up or {})
         self.fetched_bytes = 0
+        self.phase, self.total_bytes, self._left = "begins", 0, []
         self._incoming = os.path.join(self.root, INCOMING)
         self._lock = threading.Lock()
         self._problem = None
@@ -128,10 +137,28 @@ class Relay:
 
     # the transfer
 
+    def begin(self, entries):
+        """Return what is missing of these entries, and have the progress count from here."""
+        self._left, self.total_bytes = self.missing(entries), sum(entry["size"] for entry in entries.values())
+        return self._left
+
     def left_bytes(self, left):
         """Return how many bytes of these entries have not come yet, those of half files taken off."""
-        here = [os.path.join(self._incoming, entry["path"]) for entry in left]
-        return sum(entry["size"] for entry in left) - sum(os.path.getsize(path) for path in here if os.path.isfile(path))
+        return sum(entry["size"] - self._half(entry["path"]) for entry in left)
+
+    def _half(self, path):
+        """Return how many bytes of a file have come so far."""
+        try:
+            return os.path.getsize(os.path.join(self._incoming, path))
+        except OSError:
+            # Nothing, or it has just been put where it belongs.
+            return 0
+
+    def progress(self):
+        """Return C({phase, total_bytes, left_bytes, fetched_bytes, gave_up}) as it is now; another thread may be at work."""
+        left = [entry for entry in self._left if not entry.get("landed")]
+        return {"phase": self.phase, "total_bytes": self.total_bytes, "left_bytes": self.left_bytes(left), "fetched_bytes": self.fetched_bytes,
+                "gave_up": dict(self.gave_up)}
 
     def check_room(self, left):
         """Raise RelayError when the disk has no room for what is left, before anything more is fetched."""
@@ -383,20 +410,22 @@ def step(relay, streams=4, limit=0, budget_s=20.0, watch=None, stall_s=60.0, ful
     if dry:
         return dict(result, changed=True, phase="checked")
     os.makedirs(root, mode=0o755, exist_ok=True)
+    relay.phase = "waiting for another run"
     with locked(root, budget_s) as alone:
         if not alone:
-            return dict(result, done=False, phase="waiting for another run", full=full, watch=watch)
+            return dict(result, done=False, phase=relay.phase, full=full, watch=watch)
+        relay.phase = "verified"
         entries = relay.entries()
         listed = os.path.join(root, LIST)
         # What lies here is hashed rather than fetched; what is wrong is moved out of the way.
-        found = weights.verify(root, wanted, full=full, budget_s=budget_s, discard=True, expected_file=listed)
-        left = relay.missing(entries)
-        result.update(changed=found["changed"], total_bytes=sum(entry["size"] for entry in entries.values()), left_bytes=relay.left_bytes(left),
-                      phase="verified")
+        found = weights.verify(root, wanted, full=full, budget_s=min(budget_s, VERIFY_S), discard=True, expected_file=listed)
+        left = relay.begin(entries)
+        result.update(changed=found["changed"], total_bytes=relay.total_bytes, left_bytes=relay.left_bytes(left), phase="verified")
         if not found["done"]:
             return dict(result, done=False, full=full, watch=watch)
         if left:
             relay.check_room(left)
+            relay.phase = "copied"
             watch = relay.pull(left, streams, limit, deadline, watch, stall_s)
             left = relay.missing(entries)
             result.update(watch=watch, left_bytes=relay.left_bytes(left), fetched_bytes=relay.fetched_bytes, phase="copied")
@@ -408,3 +437,46 @@ def step(relay, streams=4, limit=0, budget_s=20.0, watch=None, stall_s=60.0, ful
         if found["done"] and not found["differences"]:
             relay.clean()
         return result
+
+
+def job(root, folder=None):
+    """Return the background.Job that copies to a directory."""
+    return background.Job("copy-%s" % hashlib.sha256(root.encode("utf-8")).hexdigest()[:12], folder)
+
+
+def carry_on(relay, own, streams=4, limit=0, stall_s=60.0, full=False, lease_s=LEASE_S):
+    """Copy until all is done or nothing more can be; runs in the process of C(own), a background.Job, and tells it how far it is.
+
+    What is told is C({fingerprint, done, error, changed, differences}) and relay.Relay.progress(). It ends, with whatever it has started,
+    when nobody has asked for C(lease_s) seconds.
+    """
+    about = {"fingerprint": relay.fingerprint, "done": False, "error": None, "changed": False, "differences": []}
+    over = threading.Event()
+
+    def tick():
+        asked, since = own.asked(), time.monotonic()
+        while not over.wait(background.WRITE_S):
+            own.tell(dict(about, **relay.progress()))
+            if own.asked() != asked:
+                asked, since = own.asked(), time.monotonic()
+            elif time.monotonic() - since > lease_s:
+                os.killpg(0, signal.SIGTERM)
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        result = {"done": False, "watch": None, "full": full}
+        while not result["done"]:
+            result = step(relay, streams, limit, STEP_S, result["watch"], stall_s, result["full"])
+            about.update(changed=about["changed"] or result["changed"], differences=result["differences"])
+        about["done"] = True
+    except RelayError as error:
+        about["error"] = "%s: %s" % (relay.root, error)
+    except (manifest.WriteError, weights.HubError, OSError) as error:
+        about["error"] = "cannot write the weights to %s: %s. Remedy: make room and let root write there." % (relay.root, error)
+    except Exception as error:  # pylint: disable=broad-except
+        # Nobody sees a traceback of this process.
+        about["error"] = "%s: the copy ended with %s: %s. Remedy: run again; what is whole is kept." % (relay.root, type(error).__name__, error)
+    over.set()
+    ticker.join()
+    own.tell(dict(relay.progress(), left_bytes=0, phase="complete", **about) if about["done"] else dict(about, **relay.progress()))

@@ -207,11 +207,11 @@ docker:
       description: Why the engine could not be asked, or V(null).
       type: str
 listening:
-  description: Listeners on the asked ports. C(pid) and C(process) are V(null) when they may not be seen.
+  description: Listeners on the asked ports. C(pid) and C(process) are V(null) when they may not be seen, C(service) when it is no systemd service.
   returned: success
   type: list
   elements: dict
-  sample: [{"port": 8000, "address": "0.0.0.0", "pid": 4711, "process": "vllm"}]
+  sample: [{"port": 8000, "address": "0.0.0.0", "pid": 4711, "process": "vllm", "service": null}]
 disk:
   description: Each asked path to C(free_bytes), C(total_bytes), C(path) (the existing folder that was measured) and C(error).
   returned: success

@@ -10,15 +10,15 @@ DOCUMENTATION = r"""
 module: weights_fan_out
 short_description: Fetch verified weights from other nodes, showing progress
 description:
-  - Runs M(ascend.vllm.weights_pull) in slices of about O(slice_s) seconds until every file is here and proved, and shows on the terminal how
-    far it is, how quick, and how long the rest takes. A node that is not asked any more is named with the reason.
+  - Begins M(ascend.vllm.weights_pull) and watches it in slices of O(slice_s) seconds until every file is here and proved, and shows on the
+    terminal how far it is, how quick, and how long the rest takes. A node that is not asked any more is named with the reason.
   - This is an action plugin.
 version_added: 0.1.0
 author:
   - ascend.vllm contributors (@ascend-vllm)
 options:
   slice_s:
-    description: About how long a slice is, in seconds.
+    description: Seconds between two lines of progress.
     type: float
     default: 30.0
 extends_documentation_fragment:

@@ -122,7 +122,8 @@ def _ports(judge, host_plan: dict, groups: dict, answers) -> list:
         for taken in answers.node["listening"]:
             port, pid = taken["port"], taken.get("pid")
             # A listener whose process cannot be seen is taken for ours while our server runs.
-            if port not in owners or pid in ours or (serving and pid is None):
+            watch = taken.get("service") == f"ascend-vllm-{unit['name']}.service"
+            if port not in owners or pid in ours or watch or (serving and pid is None):
                 continue
             where = " of vllm_extra_env" if owners[port] == "HCCL_IF_BASE_PORT" else ""
             who = f"{taken.get('process') or 'a process'} (pid {pid or '?'}) listens on {port}"

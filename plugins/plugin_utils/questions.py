@@ -21,6 +21,8 @@ def ports_of(unit: dict, groups: dict) -> dict:
         ports[group["api"]["port"]] = "vllm_port"
         if len(group["hosts"]) > 1:
             ports[group["rpc_port"]] = "vllm_data_parallel_rpc_port"
+        if group["supervise"]["enabled"]:
+            ports[group["supervise"]["port"]] = "vllm_watch_port"
     return ports
 
 
@@ -67,6 +69,12 @@ def rpc_ports(units: list, groups: dict) -> list:
     return sorted({groups[unit["group"]]["rpc_port"] for unit in units if len(groups[unit["group"]]["hosts"]) > 1})
 
 
+def watch_ports(units: list, groups: dict) -> list:
+    """Return the ports on which the watches of this host's head units answer those of the other nodes."""
+    heads = [groups[unit["group"]] for unit in units if unit["head"]]
+    return sorted({group["supervise"]["port"] for group in heads if group["supervise"]["enabled"] and len(group["hosts"]) > 1})
+
+
 def largest_group(host: str, groups: dict):
     """Return the largest group a host is in (its other groups ask for no more), or None."""
     mine = [group for group in groups.values() if host in group["hosts"]]
@@ -74,9 +82,10 @@ def largest_group(host: str, groups: dict):
 
 
 def listens(host_plan: dict, groups: dict, answer: dict) -> list:
-    """Return what a node listens on for its peers: ``[{port, name}]``, the rpc ports that nobody has yet and the free one it named itself."""
+    """Return what a node listens on for its peers: ``[{port, name}]``, the rpc and watch ports that nobody has yet and the free one it named itself."""
     taken = {entry["port"] for entry in answer.get("listening") or []}
-    found = [{"port": port, "name": "rpc"} for port in rpc_ports(host_plan["units"], groups) if port not in taken]
+    named = [(port, "rpc") for port in rpc_ports(host_plan["units"], groups)] + [(port, "watch") for port in watch_ports(host_plan["units"], groups)]
+    found = [{"port": port, "name": name} for port, name in named if port not in taken]
     return found + [{"port": answer["free_port"], "name": "random"}]
 
 

@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""weights_verify, weights_wait and image_fetch on scripted nodes: slices, progress, what fails and why."""
+"""weights_verify, weights_wait, weights_fan_out and image_fetch on scripted nodes: slices, progress, what fails and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.plugins.action import image_fetch, weights_verify, weights_wait
+from ansible_collections.ascend.vllm.plugins.action import image_fetch, weights_fan_out, weights_verify, weights_wait
 from ansible_collections.ascend.vllm.plugins.modules import image_fetch as fetch_documented
 from ansible_collections.ascend.vllm.plugins.modules import weights_verify as verify_documented
 from ansible_collections.ascend.vllm.plugins.modules import weights_wait as wait_documented
@@ -33,7 +33,7 @@ def run(module, script, **args):
         clock.now += answer.pop("takes", 5.0)
         return answer
 
-    with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", SimpleNamespace(display=lines.append)), \
+    with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", SimpleNamespace(display=lines.append, warning=lines.append)), \
             mock.patch.object(module, "time", SimpleNamespace(monotonic=lambda: clock.now)):
         result = plugin.run(None, {"inventory_hostname": "n0"})
     return {"result": result, "lines": lines, "calls": calls}
@@ -95,6 +95,37 @@ def test_no_byte_for_too_long_is_a_stall_and_a_slow_byte_is_none():
     stuck = [slice_of(1009, takes=50.0) for dummy in range(3)]
     found = run(weights_wait, [*slow, *stuck], container="c", dir="/w", stall_s=120)
     assert found["result"]["stalled"] and "no byte has come for 120 s" in found["result"]["msg"] and len(found["lines"]) == 13
+
+
+#: How weights_fan_out is called.
+COPY = {"weights": HUB, "fingerprint": "f", "upstreams": [{"name": "n1"}], "key_file": "/k", "known_hosts_file": "/h"}
+
+
+def copied(left, running=True, **more):
+    """Return a slice of a copy of 4 GB of which 1 GB was there before."""
+    return dict({"running": running, "done": not running, "changed": True, "phase": "copied", "total_bytes": 4 * 10**9, "left_bytes": left,
+                 "fetched_bytes": 3 * 10**9 - left, "gave_up": {}, "differences": [], "takes": 30.0}, **more)
+
+
+def test_a_copy_is_begun_once_shown_and_ends():
+    gone = {"gave_up": {"n1": "Connection refused"}}
+    found = run(weights_fan_out, [copied(2 * 10**9), copied(10**9, **gone), copied(0, False, **gone)], **COPY)
+    assert "failed" not in found["result"] and (found["result"]["changed"], found["result"]["seconds"]) == (True, 90.0)
+    # A node that is not asked any more is named once.
+    assert found["lines"] == ["  [   30 s] n0: copied 2.0 GB of 4.0 GB, 33.3 MB/s, about 60 s left",
+                              "n0: n1 is not asked for files any more: Connection refused",
+                              "  [   60 s] n0: copied 3.0 GB of 4.0 GB, 33.3 MB/s, about 30 s left"]
+    assert [(name, given["begin"]) for name, given in found["calls"]] == [("ascend.vllm.weights_pull", begin) for begin in (True, False, False)]
+
+
+@pytest.mark.parametrize(("answer", "said"), [
+    ({"failed": True, "msg": "no node gives them", "gave_up": {}}, "n0: no node gives them"),
+    ({"unreachable": True, "msg": "gone"}, "n0: gone"),
+    (copied(0, False, differences=["x is missing"]), "n0: /w is not whole and was not marked complete: x is missing. Remedy"),
+])
+def test_a_copy_that_fails_says_which_node_and_why(answer, said):
+    result = run(weights_fan_out, [copied(10**9), answer], **COPY)["result"]
+    assert result["failed"] and result["msg"].startswith(said)
 
 
 def pulled(count, events, running=True, done=False, error=None, **more):

@@ -143,11 +143,12 @@ def test_listening_names_the_process(tmp_path):
     (tmp_path / "net" / "tcp6").write_text(PROC_TCP6)
     (tmp_path / "4711" / "fd").mkdir(parents=True)
     (tmp_path / "4711" / "comm").write_text("vllm\n")
+    (tmp_path / "4711" / "cgroup").write_text("12:pids:/docker/%s/system.slice/x.service\n0::/\n" % ("a" * 64))
     os.symlink("socket:[1111]", str(tmp_path / "4711" / "fd" / "7"))
     os.symlink("/dev/null", str(tmp_path / "4711" / "fd" / "0"))
     assert host.listening({8000, 9000}, str(tmp_path)) == [
-        {"port": 8000, "address": "127.0.0.1", "pid": 4711, "process": "vllm"},
-        {"port": 8000, "address": "::1", "pid": None, "process": None},
+        {"port": 8000, "address": "127.0.0.1", "pid": 4711, "process": "vllm", "service": "x.service"},
+        {"port": 8000, "address": "::1", "pid": None, "process": None, "service": None},
     ]
     assert host.listening(set(), str(tmp_path)) == []
     assert host.listening({8000}, str(tmp_path / "none")) == []

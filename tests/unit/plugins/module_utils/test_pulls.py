@@ -110,7 +110,7 @@ def test_an_engine_that_cannot_is_quoted(tmp_path, answer, said):
 def test_an_engine_that_is_not_there_is_said(tmp_path):
     begin(str(tmp_path / "none.sock"), str(tmp_path / "run"))
     assert "none.sock: No such file or directory" in wait(str(tmp_path / "run"))["error"]
-    assert "nothing is known of a pull here" in pulls.look("another", str(tmp_path / "run"))["error"]
+    assert "nothing is known of a pull here" in pulls.watch("another", 0.0, str(tmp_path / "run"))["error"]
 
 
 def test_a_login_goes_to_the_engine_and_into_no_file(tmp_path):

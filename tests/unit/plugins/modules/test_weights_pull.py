@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils import manifest, relay, weights
+from ansible_collections.ascend.vllm.plugins.module_utils import background, manifest, relay, weights
 from ansible_collections.ascend.vllm.plugins.modules import weights_dir, weights_pull
 from ansible_collections.ascend.vllm.tests.unit.plugins.model_dir import SHARDS, fill, flip
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port
@@ -75,7 +75,7 @@ class Chain:
         """Return the module's options for a node."""
         before = [{"name": f"n{n}", "address": "127.0.0.1", "port": self.ports[n], "user": getpass.getuser()} for n in reversed(range(number))]
         return {"weights": dict(SOURCE, dir=self.dir(number)), "fingerprint": fingerprint, "upstreams": before, "key_file": str(self.key),
-                "known_hosts_file": str(self.known), "budget_s": 20, **more}
+                "known_hosts_file": str(self.known), "begin": True, "slice_s": 60, **more}
 
 
 @pytest.fixture
@@ -98,6 +98,20 @@ def chain(tmp_path, run_module):
             daemon.wait()
 
 
+@pytest.fixture(autouse=True)
+def jobs(tmp_path_factory, monkeypatch):
+    """Files of copies that go on lie in a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("jobs")
+    monkeypatch.setattr(background, "FOLDER", str(folder))
+    return folder
+
+
+def one_step(given: dict, **more) -> dict:
+    """Do one step of what a copy does again and again, in this process."""
+    work = relay.Relay(given["weights"], given["upstreams"], given["fingerprint"], given["key_file"], given["known_hosts_file"], more.pop("gave_up", {}))
+    return relay.step(work, **more)
+
+
 def complete(root: str) -> bool:
     """Return whether the directory is marked, and every file has the content of the mark."""
     return manifest.state(root, SOURCE)["verified"]
@@ -106,7 +120,7 @@ def complete(root: str) -> bool:
 def test_a_chain_of_three_has_the_same_files_and_asks_the_nearest(chain, run_module):
     first = run_module(weights_pull, **chain.options(1, chain.fingerprint))
     chain.stop(0)
-    second = run_module(weights_pull, **dict(chain.options(2, chain.fingerprint), gave_up={"n0": "it is down"}))
+    second = run_module(weights_pull, **chain.options(2, chain.fingerprint))
     assert (first["failed"], first["done"], first["changed"], first["differences"]) == (False, True, True, [])
     # The head is dead: the list of files and all files come from node 1.
     assert (second["failed"], second["done"], second["fetched_bytes"]) == (False, True, first["fetched_bytes"])
@@ -168,10 +182,10 @@ def test_a_node_that_has_nothing_yet_is_waited_for_and_then_left(chain, run_modu
     while waiting["watch"] is None:
         # A slice that only got as far as the list has not looked at node 1 yet.
         assert time.monotonic() < deadline
-        waiting = run_module(weights_pull, **chain.options(2, chain.fingerprint, budget_s=2))
-    assert (waiting["failed"], waiting["done"], waiting["gave_up"]) == (False, False, {}) and waiting["watch"]["seen"][0] == "n1"
+        waiting = one_step(chain.options(2, chain.fingerprint), budget_s=2)
+    assert (waiting["done"], waiting["gave_up"]) == (False, {}) and waiting["watch"]["seen"][0] == "n1"
     assert not complete(chain.dir(2))
-    moved_on = run_module(weights_pull, **chain.options(2, chain.fingerprint, watch=waiting["watch"], stall_s=0.5))
+    moved_on = one_step(chain.options(2, chain.fingerprint), watch=waiting["watch"], stall_s=0.5)
     assert moved_on["done"] and "nothing new" in moved_on["gave_up"]["n1"] and complete(chain.dir(2))
 
 
@@ -198,10 +212,17 @@ def test_the_key_opens_no_shell_and_no_other_directory(chain):
 
 def test_a_second_run_waits_for_the_first(chain, run_module):
     os.makedirs(chain.dir(1), exist_ok=True)
-    with relay.locked(chain.dir(1), 0) as alone:
-        assert alone
-        found = run_module(weights_pull, **chain.options(1, chain.fingerprint, budget_s=1))
-    assert (found["done"], found["phase"]) == (False, "waiting for another run")
+    # Another process: one that is forked from this one would share its lock.
+    holder = subprocess.Popen(["flock", os.path.join(chain.dir(1), relay.LOCK), "sh", "-c", "echo held; read line"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+        found = run_module(weights_pull, **chain.options(1, chain.fingerprint, slice_s=1))
+        holder.stdin.write(b"\n")
+        holder.stdin.close()
+        assert (found["running"], found["done"], found["phase"]) == (True, False, "waiting for another run")
+    found = run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    assert (found["running"], found["done"]) == (False, True) and complete(chain.dir(1))
 
 
 def test_of_four_nodes_one_dies_in_the_middle_and_the_others_finish(chain, run_module):
@@ -209,12 +230,10 @@ def test_of_four_nodes_one_dies_in_the_middle_and_the_others_finish(chain, run_m
     dead, results = threading.Event(), {}
 
     def node(number):
-        """Pull in slices as weights_fan_out does, until all is there or this node is dead."""
-        given = chain.options(number, chain.fingerprint)
+        """Do step after step as a copy does, until all is there or this node is dead."""
         gave_up, watch = {}, None
         while not (number == 1 and dead.is_set()):
-            work = relay.Relay(given["weights"], given["upstreams"], chain.fingerprint, given["key_file"], given["known_hosts_file"], gave_up)
-            results[number] = relay.step(work, limit=1 << 20, budget_s=5.0, watch=watch)
+            results[number] = one_step(chain.options(number, chain.fingerprint), gave_up=gave_up, limit=1 << 20, budget_s=5.0, watch=watch)
             if results[number]["done"]:
                 return
             gave_up, watch = results[number]["gave_up"], results[number]["watch"]
@@ -295,26 +314,24 @@ def test_full_finds_what_changed_silently_in_slices_and_fetches_only_that(chain,
     flip(chain.dir(1), "sub/notes.md", keep_time=True)
     untold = run_module(weights_pull, **chain.options(1, chain.fingerprint))
     assert (untold["done"], untold["changed"]) == (True, False)
-    given, found, fetched, changed = chain.options(1, chain.fingerprint, full=True), {"done": False}, 0, False
+    given, found, fetched, changed = chain.options(1, chain.fingerprint), {"done": False, "full": True, "gave_up": {}, "watch": None}, 0, False
     calls = 0
     while not found["done"]:
         calls += 1
-        # Without time a slice hashes one file.
-        found = run_module(weights_pull, **dict(given, budget_s=20 if calls > 3 else 0))
-        assert not found["failed"], found
+        # Without time a step hashes one file.
+        found = one_step(given, full=found["full"], gave_up=found["gave_up"], watch=found["watch"], budget_s=20 if calls > 3 else 0)
         fetched, changed = fetched + found["fetched_bytes"], changed or found["changed"]
-        given.update(full=found["full"], gave_up=found["gave_up"], watch=found["watch"])
     assert calls > 1 and changed and found["differences"] == []
     assert fetched == os.path.getsize(os.path.join(chain.dir(0), "sub/notes.md")) and complete(chain.dir(1))
     assert os.path.isfile(os.path.join(chain.dir(1), manifest.BAD, "sub/notes.md"))
     again = run_module(weights_pull, **chain.options(1, chain.fingerprint, full=True))
-    assert (again["done"], again["changed"], again["full"]) == (True, False, False)
+    assert (again["done"], again["changed"]) == (True, False)
 
 
 def test_a_full_pass_that_waits_for_another_run_is_still_to_be_done(chain, run_module):
     run_module(weights_pull, **chain.options(1, chain.fingerprint))
     with relay.locked(chain.dir(1), 0):
-        found = run_module(weights_pull, **chain.options(1, chain.fingerprint, full=True, budget_s=1))
+        found = one_step(chain.options(1, chain.fingerprint), full=True, budget_s=1)
     assert (found["done"], found["full"]) == (False, True)
 
 
@@ -324,7 +341,7 @@ def test_the_progress_is_written_once_for_what_came_together(chain, run_module, 
     monkeypatch.setattr(relay, "LAND_EVERY_S", 60.0)
     monkeypatch.setattr(manifest, "write_partial", lambda root, partial: (written.append(len(partial["hashes"])), write(root, partial)))
     files = len(manifest.read_marker(chain.dir(0))["files"])
-    found = run_module(weights_pull, **chain.options(1, chain.fingerprint, streams=1))
+    found = one_step(chain.options(1, chain.fingerprint), streams=1)
     assert found["done"] and written == [files]
 
 
@@ -364,6 +381,58 @@ def test_a_half_file_with_a_wrong_beginning_is_fetched_anew_and_nobody_is_accuse
     half.write_bytes(b"wrong")
     found = run_module(weights_pull, **chain.options(1, chain.fingerprint))
     assert (found["failed"], found["done"], found["gave_up"]) == (False, True, {}) and complete(chain.dir(1))
+
+
+def slow(chain, **more):
+    """Return options of a copy that takes some eight seconds."""
+    return chain.options(1, chain.fingerprint, bandwidth_limit=1 << 20, **dict({"slice_s": 0.5}, **more))
+
+
+def test_a_copy_goes_on_between_two_looks_and_tells_how_far_it_is(chain, run_module):
+    first = run_module(weights_pull, **slow(chain))
+    assert (first["failed"], first["running"], first["done"]) == (False, True, False)
+    seen, deadline = [], time.monotonic() + 30
+    while not seen or not 0 < seen[-1]["left_bytes"] < LARGE - (1 << 20):
+        assert time.monotonic() < deadline, seen
+        seen.append(run_module(weights_pull, **slow(chain, begin=False)))
+    # A second controller joins it: there is one copy, and it ends once.
+    joined = run_module(weights_pull, **slow(chain, slice_s=60))
+    assert (seen[-1]["phase"], seen[-1]["total_bytes"]) == ("copied", sum(entry["size"] for entry in manifest.read_marker(chain.dir(0))["files"]))
+    assert (joined["running"], joined["done"], joined["changed"], joined["left_bytes"]) == (False, True, True, 0) and complete(chain.dir(1))
+    assert joined["fetched_bytes"] == joined["total_bytes"]
+
+
+def test_a_copy_that_nobody_asks_for_ends_with_what_it_started(chain, run_module, monkeypatch):
+    monkeypatch.setattr(relay.carry_on, "__defaults__", (*relay.carry_on.__defaults__[:-1], 2.0))
+    assert run_module(weights_pull, **slow(chain))["running"]
+    job, deadline, half = relay.job(chain.dir(1)), time.monotonic() + 30, os.path.join(chain.dir(1), relay.INCOMING, "notes.bin")
+    while not os.path.exists(half):
+        assert time.monotonic() < deadline and run_module(weights_pull, **slow(chain, begin=False))["running"]
+    group = int((Path(job.folder) / f"{job._name}.lock").read_text(encoding="ascii"))
+    while job.look()[1]:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.1)
+    found = run_module(weights_pull, **slow(chain, begin=False))
+    assert found["failed"] and "the process that copied was ended. Remedy: run again" in found["msg"] and not complete(chain.dir(1))
+    while subprocess.run(["pgrep", "-g", str(group)], check=False, capture_output=True).stdout:
+        assert time.monotonic() < deadline, "rsync goes on"
+        time.sleep(0.1)
+    # What had come is gone on with.
+    assert os.path.getsize(half) < LARGE and run_module(weights_pull, **chain.options(1, chain.fingerprint))["done"]
+
+
+def test_a_copy_of_other_weights_makes_room_for_the_one_that_is_wanted(chain, run_module):
+    assert run_module(weights_pull, **dict(slow(chain), fingerprint=chain.fingerprint))["running"]
+    (Path(chain.dir(0)) / "more.bin").write_bytes(b"x")
+    (Path(chain.dir(0)) / manifest.MARKER).unlink()
+    other = run_module(weights_dir, weights=dict(SOURCE, dir=chain.dir(0)), state="verified")
+    found = run_module(weights_pull, **chain.options(1, other["fingerprint"]))
+    assert (found["done"], found["fingerprint"]) == (True, other["fingerprint"]) and os.path.exists(os.path.join(chain.dir(1), "more.bin"))
+
+
+def test_what_was_never_begun_is_said(chain, run_module):
+    found = run_module(weights_pull, **chain.options(1, chain.fingerprint, begin=False))
+    assert found["failed"] and "nothing is known of a copy here. Remedy: run again" in found["msg"]
 
 
 def test_no_transfers_at_a_time_are_refused(chain, run_module):

@@ -123,6 +123,21 @@ def test_ports_of_a_pair():
     assert cluster.brief() == [(H, "port_free", "vllm_port", "fail"), (H, "port_free", "vllm_data_parallel_rpc_port", "fail")]
 
 
+@pytest.mark.parametrize(("service", "wanted"), [
+    ("ascend-vllm-vllm-rank0.service", []),
+    ("ascend-vllm-other-rank0.service", [("vllm_watch_port", "python3 (pid 7) listens on 8123")]),
+    (None, [("vllm_watch_port", "python3 (pid 7) listens on 8123")]),
+])
+def test_the_port_of_the_watch_is_the_head_s_and_its_own_watch_may_have_it(service, wanted):
+    cluster = Cluster()
+    cluster.plan["groups"]["vllm"]["supervise"].update(enabled=True, port=8123)
+    assert cluster.host_plan(H)["units"][0]["name"] == "vllm-rank0"
+    for host in (H, P):
+        cluster.node(host)["listening"] = [{"port": 8123, "address": "0.0.0.0", "pid": 7, "process": "python3", "service": service}]
+    assert [(entry["device"], entry["observed"]) for entry in cluster.bad() if entry["host"] == H] == wanted
+    assert [entry for entry in cluster.bad() if entry["host"] == P] == []
+
+
 def test_the_remedy_names_the_variable():
     cluster = Cluster(1)
     listen(cluster, (60005, 7, "nc"))

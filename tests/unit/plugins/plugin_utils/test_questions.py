@@ -104,6 +104,17 @@ def test_reach_of_a_pair(change, listen, peer):
     assert sorted(mine) == listen and [(name, sorted(numbers)) for name, numbers in theirs] == ([(P, peer)] if peer else [])
 
 
+def test_the_other_nodes_reach_the_watch_of_the_head():
+    cluster = Cluster()
+    cluster.plan["groups"]["vllm"]["supervise"].update(enabled=True, port=8123)
+    mine, theirs = ports(reach(cluster, H))
+    assert sorted(mine) == [8123, 13389, 40001] and [sorted(numbers) for dummy, numbers in theirs] == [[13389, 40002]]
+    assert [sorted(numbers) for dummy, numbers in ports(reach(cluster, P))[1]] == [[8123, 13389, 40001]]
+    # It answers already.
+    watched = {H: {"listening": [{"port": 8123, "pid": 1, "process": "python3"}]}}
+    assert ports(reach(cluster, H, watched))[0] == [13389, 40001]
+
+
 def test_reach_names_addresses():
     question = reach(Cluster(), H)
     assert question["local_ip"] == "198.51.100.11" and [peer["address"] for peer in question["peers"]] == ["198.51.100.12"]
