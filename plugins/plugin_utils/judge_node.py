@@ -215,7 +215,7 @@ def _model(judge, entry: dict, source: dict) -> dict:
 
 
 def _disks(judge, host_plan: dict, groups: dict, answers) -> list:
-    """Judge the room for what this node has still to fetch; what is there already has its room."""
+    """Judge the room for what this node has still to fetch, and for running; what is there already has its room."""
     found = []
     limits = judge.limits("disk_image")
     disk = (answers.node.get("docker") or {}).get("disk") or {}
@@ -226,6 +226,9 @@ def _disks(judge, host_plan: dict, groups: dict, answers) -> list:
         packed = (image.get("registry") or {}).get("bytes")
         need = packed * (1 + limits["unpacked_ratio"]) if packed else limits["unknown_size_gb"] * GIB
         found.append(room(judge, "disk_image", disk, need * limits["margin"], reference))
+    if disk and not found:
+        # An image that is still to come needs more than that.
+        found.append(room(judge, "disk_engine", disk, judge.limits("disk_engine")["free_mb"] * 1024**2, "containers and logs"))
     for entry in answers.artefacts.get("weights") or []:
         need = ((entry.get("hub") or {}).get("bytes") or 0) - (entry.get("bytes") or 0)
         if entry["complete"] or need <= 0:

@@ -116,6 +116,8 @@ FAULTS = {
     ("artefacts", "not_asked"): ("", lambda c: failed(c, "artefacts")),
     ("mount_source", "missing"): ("/usr/local/dcmi", lambda c: c.node()["paths"]["/usr/local/dcmi"].update(exists=False, type=None)),
     ("mount_source", "not_asked"): ("/usr/local/dcmi", lambda c: c.node()["paths"].pop("/usr/local/dcmi")),
+    ("disk_engine", "full"): ("containers and logs", lambda c: c.node()["docker"]["disk"].update(free_bytes=GIB // 2)),
+    ("disk_engine", "not_told"): ("containers and logs", lambda c: c.node()["docker"]["disk"].update(free_bytes=None)),
     ("disk_image", "full"): (IMAGE, lambda c: (image(c, exists=True), c.node()["docker"]["disk"].update(free_bytes=3 * GIB))),
     ("disk_image", "not_told"): (IMAGE, lambda c: (image(c, exists=True), c.node()["docker"].update(disk=None))),
     ("disk_weights", "full"): (DIR, lambda c: (weights(c, hub={"exists": True, "bytes": 6000 * GIB})), 0),

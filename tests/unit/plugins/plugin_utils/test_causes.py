@@ -179,6 +179,7 @@ LINES = [
     ("OSError: [Errno 116] Stale file handle", "storage_lost", "mount"),
     ("PermissionError: [Errno 13] Permission denied: '/w/config.json'", "permission_denied", "/w/config.json"),
     ("RuntimeError: can't start new thread", "limits_reached", "TasksMax"),
+    ("OSError: [Errno 24] Too many open files: '/dev/shm/x'", "limits_reached", "LimitNOFILE"),
     ('exec: "/etc/ascend-vllm/start": stat /etc/ascend-vllm/start: no such file or directory', "program_missing", "serve_launch_etc"),
     ("exec /usr/bin/bash: exec format error", "wrong_architecture", "aarch64"),
     # How it ended, and what follows.
@@ -218,6 +219,8 @@ def test_no_entry_is_without_a_line_that_it_explains():
     "INFO 11-23 20:26:09 [utils.py:253] non-default args: {'data_parallel_rpc_port': 13389, 'headless': True}",
     "(APIServer pid=1) DEBUG 11-23 20:26:09 [utils.py:862] Waiting for 2 local, 2 remote core engine proc(s) to start.",
     "the container exited with status 137 of its own",
+    "Found ulimit of 20000 and failed to automatically increase with error current limit exceeds maximum limit. This can cause fd limit errors like "
+    "`OSError: [Errno 24] Too many open files`. Consider increasing with ulimit -n",
     "",
 ])
 def test_harmless_lines_are_no_cause(line):

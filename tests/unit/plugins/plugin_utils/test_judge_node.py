@@ -189,6 +189,7 @@ def test_room_for_the_image(free, packed, full):
     cluster = Cluster(1)
     image(cluster, exists=True, bytes=packed)
     cluster.node()["docker"]["disk"]["free_bytes"] = free
+    # Room for the image is room to run.
     assert [entry[1] for entry in cluster.brief()] == (["disk_image"] if full else [])
 
 
@@ -202,10 +203,11 @@ def test_room_for_the_weights_that_are_still_to_be_fetched(there, free, full):
     assert [entry[1] for entry in cluster.brief()] == (["disk_weights"] if full else [])
 
 
-def test_what_is_there_needs_no_room():
+@pytest.mark.parametrize(("free", "full"), [(1 << 30, False), ((1 << 30) - 1, True), (0, True)])
+def test_what_is_there_needs_room_to_run_only(free, full):
     cluster = Cluster(1)
-    cluster.node()["docker"]["disk"]["free_bytes"] = cluster.node()["disk"][DIR]["free_bytes"] = 0
-    assert cluster.brief() == []
+    cluster.node()["docker"]["disk"]["free_bytes"], cluster.node()["disk"][DIR]["free_bytes"] = free, 0
+    assert [entry[1:] for entry in cluster.brief()] == ([("disk_engine", "containers and logs", "fail")] if full else [])
 
 
 @pytest.mark.parametrize(("asked", "status"), [("1g", None), ("1500g", None), ("1501g", "fail"), ("much", None)])
