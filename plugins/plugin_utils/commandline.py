@@ -36,8 +36,8 @@ OWNED_OPTIONS = {
     "dpb": ("no variable", "the ranks of a group meet over its rpc port"),
     "data-parallel-hybrid-lb": ("no variable", "the head balances the load of its group"),
     "dph": ("no variable", "the head balances the load of its group"),
-    "data-parallel-external-lb": ("no variable", "the head balances the load of its group"),
-    "dpe": ("no variable", "the head balances the load of its group"),
+    "data-parallel-external-lb": ("no variable", "the role of a group decides who balances its load"),
+    "dpe": ("no variable", "the role of a group decides who balances its load"),
     # Each multiplies the NPUs of a rank, which the rank arithmetic does not know.
     "pipeline-parallel-size": ("vllm_tensor_parallel_size", "ranks over several pipeline stages are not planned"),
     "pp": ("vllm_tensor_parallel_size", "ranks over several pipeline stages are not planned"),

@@ -42,6 +42,10 @@ RULES = {
     "vllm_data_parallel_rpc_port": {"scope": "group", "entry": True, "min": 1024, "max": 65535},
     "vllm_supervise": {"scope": "group", "entry": True},
     "vllm_watch_port": {"scope": "group", "entry": True, "min": 1024, "max": 65535},
+    "vllm_rank_port": {"scope": "group", "entry": True, "min": 1024, "max": 65535},
+    "vllm_kv_port": {"scope": "group", "entry": True, "min": 1024, "max": 65535},
+    "vllm_pd_colocate": {"scope": "run"},
+    "vllm_proxy": {"scope": "run", "form": "proxy"},
     "vllm_served_model_name": {"scope": "group", "entry": True, "form": "word"},
     "vllm_extra_env": {"scope": "host", "entry": True, "form": "env"},
     "vllm_extra_args": {"scope": "group", "entry": True},
@@ -412,6 +416,19 @@ def _weights_source(value: dict) -> dict:
     return value
 
 
+def _proxy(value: dict) -> dict:
+    """Return the settings of the proxy; what it does not say is decided by the planner."""
+    for key in ("port", "prometheus_port"):
+        if key in value and not 1024 <= value[key] <= 65535:
+            raise InputError(f"an integer from 1024 to 65535 for {key}", "", f"{key}: {value[key]}")
+    if "image" in value:
+        try:
+            _image(value["image"])
+        except InputError as error:
+            raise InputError(f"{error.expected} for image", error.remedy, f"image: {shown(value['image'])}") from error
+    return value
+
+
 def size_bytes(text: object) -> int:
     """Return the bytes of a size as Docker writes it, such as 1g or 512m; 0 if it is none."""
     stated = str(text or "").strip().lower().removesuffix("b").removesuffix("i")
@@ -467,6 +484,7 @@ _FORMS = {
     "registries": _registries,
     "size": _size,
     "weights_source": _weights_source,
+    "proxy": _proxy,
     "node_path": _node_path,
     "controller_path": os.path.abspath,
     "controller_file": _controller_file,

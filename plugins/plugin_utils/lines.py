@@ -101,10 +101,14 @@ def plan_lines(result: dict) -> list:
         lines.append(f"  answers at {group['api']['url']} as {group['served_model_name']}")
     for host, entry in plan["hosts"].items():
         for unit in entry["units"]:
-            role = "headless" if unit["headless"] else "head"
+            role = f"port {unit['port']}" if "kv_ports" in unit else "headless" if unit["headless"] else "head"
             npus = f"NPUs {_ranges(unit['npus'])}" if unit["npus"] else "no NPUs"
             lines.append(f"{host}: {unit['name']} ({role}), {entry['local_ip']} on {entry['nic_name']}, {npus}")
             added.update(unit.get("env_added", {}))
+    for proxy in plan.get("proxies", {}).values():
+        counted = {role: sum(backend["role"] == role for backend in proxy["backends"]) for role in ("prefill", "decode", "serve")}
+        behind = ", ".join(f"{number} {role}" for role, number in counted.items() if number)
+        lines.append(f"{proxy['name']}: {proxy['kind']} on {proxy['host']}, answers at {proxy['url']} as {proxy['served_model_name']}, in front of {behind}")
     lines += [f"added to the recipe's environment: {key} ({reason})" for key, reason in added.items()]
     lines += [f"{notice['level']}: {notice['text']}" for notice in result.get("notices", [])]
     lines += check_lines([check for check in result.get("checks", []) if check["status"] == "warn"])

@@ -9,7 +9,7 @@ Here everything is settled and checked; what is settled is written down by the m
 
 from __future__ import annotations
 
-from . import commandline, inputs, nodes, ranks, recipes, tls, units
+from . import commandline, disaggregation, inputs, nodes, proxies, ranks, recipes, tls, units
 from . import data as data_folders
 from .checks import accept_checks
 from .messages import check, failed, shown
@@ -59,6 +59,10 @@ class Group:
         self.base_port = HCCL_BASE_PORT
         self.own_base_port = False
         self.envs: dict = {}
+        #: Of prefill and decode groups: the first port of a rank's API on each host, the first for KV transfer, hosts shared by both sides.
+        self.rank_port = None
+        self.kv_port = None
+        self.colocated: set = set()
 
     @property
     def head(self) -> str:
@@ -109,10 +113,24 @@ def settle(request: dict, discovered: dict, data: dict) -> tuple[list, dict, lis
         group.checks += _tls(group, request) + _bind(group, settled, discovered)
         _ranks(group, settled, request)
     _share_hosts(groups)
+    disaggregation.settle(groups, settled, request)
     for group in groups:
         said += _command(group, settled, request)
-    _ports(groups)
+    proxy = proxies.choose(groups, settled, request)
+    if proxy:
+        proxies.judge(proxy, settled)
+    _ports(groups, settled, proxy)
+    if request["run"].get("vllm_groups"):
+        _name_groups(groups)
     return groups, settled, [*checks, *(entry for group in groups for entry in group.checks)], said
+
+
+def _name_groups(groups: list) -> None:
+    """Put the group's name in front of what was found, where there may be several of them and the check does not say it yet."""
+    for group in groups:
+        for entry in group.checks:
+            if group.name not in entry["observed"]:
+                entry["observed"] = f"group {group.name}: {entry['observed']}"
 
 
 def settle_nodes(request: dict, discovered: dict, hardware: dict) -> tuple[dict, list]:
@@ -155,7 +173,7 @@ def _data(group: Group, data: dict, settled: dict, request: dict) -> None:
     group.machine = data["hardware"].get(group.hardware, {})
     group.hbm_idle_mb = (data["checks"].get("npu_hbm_idle", {}).get("limits") or {}).get(group.hardware)
     if recipe and entry and group.hardware:
-        group.recipe, found = recipes.select(model, recipe, release, group.hardware, group.head)
+        group.recipe, found = recipes.select(model, recipe, release, group.hardware, group.head, group.role)
         group.checks += found
 
 
@@ -212,6 +230,11 @@ def _bind(group: Group, settled: dict, discovered: dict) -> list:
     """Return a check if it is known that the head does not have the address its API is to listen on, or if that is not known."""
     bind = group.settings["vllm_bind_address"]
     node, answer = settled.get(group.head), discovered.get(group.head)
+    if disaggregation.is_pd(group):
+        # The proxy reaches every rank, and the ranks of a group are on several hosts.
+        return [] if bind == "0.0.0.0" else [check(group.head, "bind_address", "vllm_bind_address", f"group {group.name}: {bind}, with role {group.role}",
+                                                   "0.0.0.0: the proxy reaches every rank on its host's own address",
+                                                   "remove vllm_bind_address for this group.")]
     if node is None or bind in ("0.0.0.0", "127.0.0.1", node.local_ip):
         return []
     expected = f"0.0.0.0, 127.0.0.1 or an address of {group.head}, as {node.local_ip}"
@@ -269,6 +292,11 @@ def _ranks(group: Group, settled: dict, request: dict) -> None:
     group.checks += found
     if not blocks:
         return
+    for block in blocks:
+        if disaggregation.is_pd(group) and not block.local:
+            disaggregation.refuse(group, "rank_shares", "vllm_data_parallel_size_local", "0 ranks on its head", "1 rank or more on every host of this role",
+                                  "take the host out of the group, or state a share of 1 or more.")
+            return
     group.data_parallel_size = dp = sum(block.local for block in blocks)
     flags, found = commandline.merge_flags(recipe.flags, group.settings["vllm_extra_args"], group.head)
     group.checks += found
@@ -342,6 +370,7 @@ def _command(group: Group, settled: dict, request: dict) -> list:
         own, reasons = _environment(group, settled[block.host])
         env, found = commandline.merge_env(own, extra[block.host], block.host)
         group.checks += found + commandline.env_ranges(env, block.host)
+        disaggregation.env_checks(group, block.host, env)
         group.envs[block.host] = (env, {name: reason for name, reason in reasons.items() if env.get(name) == own[name]})
     facts = {
         "release": group.settings["vllm_ascend_version"],
@@ -365,7 +394,7 @@ def _command(group: Group, settled: dict, request: dict) -> list:
 def _environment(group: Group, node: nodes.Node) -> tuple[dict, dict]:
     """Return ``(environment, {name: reason})`` of one host before the inventory's is merged; the reasons are of what was added."""
     env = {**nodes.network_env(node), **group.recipe.env}
-    reasons = {}
+    reasons = disaggregation.colocate_env(group, node.host, env)
 
     def add(name, value, reason):
         if name not in env:
@@ -380,51 +409,57 @@ def _environment(group: Group, node: nodes.Node) -> tuple[dict, dict]:
     return env, reasons
 
 
-def _head_ports(group: Group) -> list:
-    """Return the variables of the ports that a group has on its head. The ranks of a single host meet, and are watched, without one."""
-    if len(group.hosts) == 1:
-        return ["vllm_port"]
-    return ["vllm_port", "vllm_data_parallel_rpc_port"] + (["vllm_watch_port"] if group.settings["vllm_supervise"] else [])
+def _single_ports(group: Group) -> list:
+    """Return ``[(host, variable, port)]`` that a group listens on. The ranks of one process, or of a single host, need fewer to meet and be watched."""
+    named = ["vllm_watch_port"] if group.settings["vllm_supervise"] and len(group.hosts) > 1 else []
+    if not disaggregation.is_pd(group):
+        named = ["vllm_port", *(["vllm_data_parallel_rpc_port"] if len(group.hosts) > 1 else []), *named]
+        return [(group.head, variable, group.settings[variable]) for variable in named]
+    if group.rank_port is None:
+        return []
+    own = [(block.host, "vllm_rank_port", group.rank_port + index) for block in group.blocks for index in range(block.local)]
+    named = [*(["vllm_data_parallel_rpc_port"] if group.data_parallel_size > 1 else []), *named]
+    return own + [(group.head, variable, group.settings[variable]) for variable in named]
 
 
-def _ports(groups: list) -> None:
-    """Refuse a port that is used twice on one head, or that HCCL uses there."""
+def _ports(groups: list, settled: dict, proxy: dict | None) -> None:
+    """Refuse a port that is used twice on one host, or that HCCL or Mooncake uses there."""
     taken: dict = {}
     ranges: dict = {}
+    single = [(host, variable, port, f"group {group.name}", group) for group in groups for host, variable, port in _single_ports(group)]
+    if proxy:
+        single += [(proxy["host"], variable, port, "the proxy", proxy["groups"][0]) for variable, port in proxies.ports(proxy)]
     for group in groups:
         for host, (env, _reasons) in group.envs.items():
             base = env.get("HCCL_IF_BASE_PORT", "")
             base = int(base) if base.isdigit() else group.base_port
             ranges.setdefault(host, []).append((base, group))
-    for group in groups:
-        for variable in _head_ports(group):
-            port = group.settings[variable]
-            first = taken.setdefault((group.head, port), (group, variable))
-            if first != (group, variable):
-                observed = f"{port} for {variable} of group {group.name} and for {first[1]} of group {first[0].name}"
+    for host, variable, port, owner, group in single:
+        first = taken.setdefault((host, port), (owner, variable))
+        if first != (owner, variable):
+            observed = f"{port} for {variable} of {owner} and for {first[1]} of {first[0]}"
+            group.checks.append(
+                check(host, "ports_distinct", variable, observed, "each port once on a host", f"set {variable} to a free port.")
+            )
+        if port > 65535:
+            group.checks.append(
+                check(host, "ports_distinct", variable, f"{port} for {variable} of {owner}", "a port up to 65535", f"set {variable} to a lower port.")
+            )
+        for base, other in ranges.get(host, [(group.base_port, group)]):
+            if base <= port < base + HCCL_PORTS:
+                observed = f"{port}, inside HCCL's ports {base} to {base + HCCL_PORTS - 1} of group {other.name}"
                 group.checks.append(
                     check(
-                        group.head,
+                        host,
                         "ports_distinct",
                         variable,
                         observed,
-                        "each port once on a host",
-                        f"set {variable} to a free port.",
+                        "a port that HCCL does not use",
+                        f"set {variable} to a port below {HCCL_BASE_PORT}.",
                     )
                 )
-            for base, other in ranges.get(group.head, [(group.base_port, group)]):
-                if base <= port < base + HCCL_PORTS:
-                    observed = f"{port}, inside HCCL's ports {base} to {base + HCCL_PORTS - 1} of group {other.name}"
-                    group.checks.append(
-                        check(
-                            group.head,
-                            "ports_distinct",
-                            variable,
-                            observed,
-                            "a port that HCCL does not use",
-                            f"set {variable} to a port below {HCCL_BASE_PORT}.",
-                        )
-                    )
+    hccl = {host: [(base, HCCL_PORTS, other) for base, other in entries] for host, entries in ranges.items()}
+    disaggregation.port_checks(groups, settled, [entry[:4] for entry in single], hccl)
     for host, entries in ranges.items():
         entries = sorted(entries, key=lambda entry: entry[0])
         for (base, first), (following, second) in zip(entries, entries[1:]):

@@ -30,11 +30,37 @@ class Recipe:
     flags: dict
     timeouts: dict
     notices: dict
+    #: Whether attention is multi-head latent attention, of which every NPU has the whole KV cache; whether it is mixed with Mamba layers.
+    mla: bool = False
+    hybrid: bool = False
 
 
-def select(name: str, entry: dict, release: str, hardware: str, host: str) -> tuple[Recipe | None, list]:
-    """Return ``(recipe, checks)``. Refused: a release or hardware that the recipe has no entry for, and an entry that lacks what is needed."""
-    checks = []
+def of_role(name: str, entry: dict, role: str, host: str) -> tuple[dict | None, list]:
+    """Return ``(entry, checks)``: a recipe as one role uses it. What it says below ``roles`` takes the place of hardware, releases and source."""
+    if role == "serve":
+        return entry, []
+    roles = entry.get("roles") or {}
+    part = roles.get(role) if is_mapping(roles) else None
+    if not is_mapping(part):
+        has = [known for known in (roles if is_mapping(roles) else ()) if is_mapping(roles[known])]
+        return None, [
+            check(
+                host,
+                "recipe_role",
+                "vllm_groups",
+                f"the role {role}, for which the recipe {name} has no entry",
+                known_names(["serve", *has]),
+                "choose a recipe that has roles.prefill and roles.decode, or add them in vllm_data_dirs.",
+            )
+        ]
+    return {**entry, **part, "notices": {**(entry.get("notices") or {}), **(part.get("notices") or {})}}, []
+
+
+def select(name: str, entry: dict, release: str, hardware: str, host: str, role: str = "serve") -> tuple[Recipe | None, list]:
+    """Return ``(recipe, checks)``. Refused: a role, release or hardware that the recipe has no entry for, and an entry that lacks what is needed."""
+    entry, checks = of_role(name, entry, role, host)
+    if entry is None:
+        return None, checks
     releases, machines = entry.get("releases") or {}, entry.get("hardware") or {}
     if release not in releases:
         has = known_names(releases)
@@ -98,6 +124,8 @@ def select(name: str, entry: dict, release: str, hardware: str, host: str) -> tu
             flags=overlay(at.get("flags") or {}, inner.get("flags") or {}),
             timeouts=entry.get("timeouts") or {},
             notices=entry.get("notices") or {},
+            mla=bool(entry.get("mla")),
+            hybrid=bool(entry.get("hybrid")),
         ),
         [],
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 
-from . import addresses, inputs
+from . import addresses, disaggregation, inputs
 from .messages import CONTROLLER, check, did_you_mean, is_mapping, known_names, shown
 from .nodes import unstated
 
@@ -155,6 +155,9 @@ def _entries(entries: list, groups, members: list) -> tuple[list, list]:
         checks += problems
         if group:
             result.append(group)
+    if not checks:
+        # With an entry missing, what is said of the others would be about another deployment.
+        checks += disaggregation.both_sides(result, members[0])
     return result, checks
 
 
@@ -170,12 +173,6 @@ def _entry(entry: dict, name: str, groups, members: list, known_members: set) ->
     role = entry.get("role") or "serve"
     if role not in ROLES:
         refuse(f"the role {role!r}", known_names(ROLES), f"{did_you_mean(role, ROLES)}known: {', '.join(ROLES)}.")
-    elif role != "serve":
-        refuse(
-            f"the role {role}",
-            "the role serve: this release of the collection plans serve groups only",
-            "remove the entry, or serve with prefill and decode together.",
-        )
     source = entry.get("hosts_from") or GROUP
     hosts = [str(host) for host in groups[source]] if isinstance(source, str) and source in groups else []
     if not hosts:

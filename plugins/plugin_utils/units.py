@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan written down: every container of every host, from groups whose ranks and settings are settled.
 
-Shape: ``{schema, run, groups: {name: ..}, hosts: {host: {local_ip, nic_name, hardware, npus_expected, units: [..]}}, notices}``.
+Shape: ``{schema, run, groups: {name: ..}, hosts: {host: {local_ip, nic_name, hardware, npus_expected, units: [..]}}, notices}``, with
+``proxies: {name: ..}`` where several groups answer as one.
 A ``group`` is a plan.Group of which every attribute is settled.
 """
 
 from __future__ import annotations
 
-from . import commandline, conditions, ranks
+from . import commandline, conditions, disaggregation, proxies, ranks
 from .inputs import size_bytes
 from .request import SCHEMA
 
@@ -23,6 +24,8 @@ ETC_ROOT = "/etc/ascend-vllm"
 SECRETS = "/run/ascend-vllm"
 #: Names of the certificate, its key and what vouches for it, on the head.
 TLS_CERTIFICATE, TLS_KEY, TLS_CA = "tls.crt", "tls.key", "tls_ca.pem"
+#: Variables of the whole run that are in the plan as what follows from them.
+PLANNED = ("vllm_groups", "vllm_proxy", "vllm_pd_colocate")
 #: Where a hub is, and its default branch, if nobody says otherwise.
 HUB_DEFAULTS = {
     "modelscope": {"endpoint": "https://www.modelscope.cn", "revision": "master"},
@@ -71,11 +74,53 @@ def assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
         quiet = _no_proxy(group, settled)
         plan["groups"][group.name] = _group_entry(group, settled, weights, image)
         for block in group.blocks:
-            for part in ranks.slices(block, group.tensor_parallel_size):
+            for index, part in enumerate(_slices(group, block)):
                 unit = _unit(group, block, part, head_ip, weights, image, shm[block.host])
+                if disaggregation.is_pd(group):
+                    _rank_unit(unit, group, part, head_ip, group.rank_port + index)
                 unit["no_proxy"] = quiet(block.host)
                 plan["hosts"][block.host]["units"].append(unit)
+    proxy = proxies.choose(groups, settled, request)
+    if proxy:
+        plan["proxies"] = {"proxy": proxies.entry(proxy, settled, _images(proxy["groups"][0])[0], SECRETS)}
     return plan
+
+
+def _slices(group, block: ranks.Block) -> list:
+    """Return the containers of a group on one host: one, or one a rank of a prefill or decode group."""
+    return ranks.slices(block, group.tensor_parallel_size, disaggregation.is_pd(group))
+
+
+def _rank_unit(unit: dict, group, part: ranks.Slice, head_ip: str, port: int) -> None:
+    """Make a unit one rank that a proxy finds by itself (external load balancing), with what is its own in its command line."""
+    first = group.kv_port + part.rank * group.tensor_parallel_size
+    flags = {
+        "host": group.settings["vllm_bind_address"],
+        "port": port,
+        **_rank_flags(group, part, head_ip),
+        "served-model-name": group.settings["vllm_served_model_name"] or group.recipe.served_model_name,
+        **group.flags,
+    }
+    unit.update(
+        {
+            "head": part.rank == 0,
+            "headless": False,
+            "port": port,
+            "kv_ports": [first, first + group.tensor_parallel_size - 1],
+            "argv": [*unit["argv"][:3], *commandline.render(flags)],
+        }
+    )
+
+
+def _rank_flags(group, part: ranks.Slice, head_ip: str) -> dict:
+    """Return the options that say which rank a unit is. A single rank meets nobody, and vLLM refuses it a rank of its own."""
+    flags = {"data-parallel-size": group.data_parallel_size}
+    if group.data_parallel_size > 1:
+        flags["data-parallel-rank"] = part.rank
+        flags["data-parallel-address"] = head_ip
+        flags["data-parallel-rpc-port"] = group.settings["vllm_data_parallel_rpc_port"]
+    flags["tensor-parallel-size"] = group.tensor_parallel_size
+    return flags
 
 
 def _npus_expected(node, stated: dict, machines: dict) -> int:
@@ -86,7 +131,7 @@ def _npus_expected(node, stated: dict, machines: dict) -> int:
 
 def _run(request: dict) -> dict:
     """Return the variables that the whole run shares, without their prefix, for the playbooks to hand on."""
-    return {name.removeprefix("vllm_"): value for name, value in request["run"].items() if name != "vllm_groups"}
+    return {name.removeprefix("vllm_"): value for name, value in request["run"].items() if name not in PLANNED}
 
 
 def _weights(group) -> dict:
@@ -141,6 +186,7 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
     """Return what every role may want to know of a group."""
     env, _reasons = group.envs[group.head]
     return {
+        **_transfer(group, settled),
         "role": group.role,
         "head": group.head,
         "hosts": group.hosts,
@@ -170,14 +216,29 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
     }
 
 
+def _transfer(group, settled: dict) -> dict:
+    """Return what only prefill and decode groups have: every rank's API, and the ports for KV transfer by host, first and last."""
+    if not disaggregation.is_pd(group):
+        return {}
+    apis = [{"unit": unit, "rank": rank, "host": host, "port": port, "url": f"http://{settled[host].local_ip}:{port}"}
+            for unit, rank, host, port in proxies.api_ports(group)]
+    return {
+        "kv_port": group.kv_port,
+        "kv_ports": {block.host: list(disaggregation.kv_slice(group, block)) for block in group.blocks},
+        "ranks": apis,
+        "colocated": sorted(group.colocated),
+    }
+
+
 def _api(group, local_ip: str) -> dict:
     """Return where the group answers, as the head reaches it: what asks runs there, for the API may listen on the loopback only.
 
     ``ca_file``: certificates on the head that vouch for an ``https`` service, else None.
     """
-    bind, port, tls = group.settings["vllm_bind_address"], group.settings["vllm_port"], _tls(group)
+    bind, tls = group.settings["vllm_bind_address"], _tls(group)
+    port = group.rank_port if disaggregation.is_pd(group) else group.settings["vllm_port"]
     address = local_ip if bind == "0.0.0.0" else bind
-    first = ranks.slices(group.blocks[0], group.tensor_parallel_size)[0]
+    first = _slices(group, group.blocks[0])[0]
     return {
         "host": group.head,
         "address": address,
@@ -185,7 +246,7 @@ def _api(group, local_ip: str) -> dict:
         "port": port,
         "tls": tls is not None,
         "url": f"{'https' if tls else 'http'}://{address}:{port}",
-        "ca_file": f"{ETC_ROOT}/{_unit_name(group, first)}/{TLS_CA}" if tls else None,
+        "ca_file": f"{ETC_ROOT}/{proxies.unit_name(group, first)}/{TLS_CA}" if tls else None,
     }
 
 
@@ -220,14 +281,9 @@ def _listening(group, is_head: bool) -> dict:
     return flags
 
 
-def _unit_name(group, part: ranks.Slice) -> str:
-    """Return the name of a container; a head without ranks of its own only answers HTTP, the first ranks are another host's."""
-    return f"{group.name}-rank{part.rank}" if part.ranks else f"{group.name}-api"
-
-
 def _supervise(group) -> dict:
     """Return whether services bring the group back, the port of the head's one, and all units of the group by name, the head's first."""
-    units = [_unit_name(group, part) for block in group.blocks for part in ranks.slices(block, group.tensor_parallel_size)]
+    units = [proxies.unit_name(group, part) for block in group.blocks for part in _slices(group, block)]
     return {"enabled": group.settings["vllm_supervise"], "port": group.settings["vllm_watch_port"], "units": units}
 
 
@@ -242,7 +298,7 @@ def _required(mount: dict, group) -> bool:
 def _unit(group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: dict, image: str, shm_size: str) -> dict:
     """Return one container: a contiguous slice of a host's ranks."""
     is_head = block.host == group.head
-    name = _unit_name(group, part)
+    name = proxies.unit_name(group, part)
     env, reasons = group.envs[block.host]
     served = group.settings["vllm_served_model_name"] or group.recipe.served_model_name
     flags = {

@@ -9,6 +9,7 @@ import pathlib
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 
 from ansible_collections.ascend.vllm.plugins.filter import verb_hosts
 from ansible_collections.ascend.vllm.plugins.plugin_utils import data
@@ -30,6 +31,24 @@ def test_without_an_inventory_it_is_the_controller(hostvars, which):
 
 def test_nobody_to_ask_is_a_pattern_that_matches_nobody():
     assert verb_hosts.verb_hosts({"localhost": {"plan_request": {"discover": []}}}, "discover") == ["all", "!all"]
+
+
+@pytest.mark.parametrize("which", ["nodes", "heads"])
+@pytest.mark.parametrize(("plan", "words"), [
+    ({"groups": {"d": {"role": "decode"}, "p": {"role": "prefill"}}, "proxies": {"proxy": {"name": "vllm-proxy"}}}, "group d of role decode, group p of role prefill."),
+    ({"groups": {"a": {"role": "serve"}}, "proxies": {"proxy": {"name": "vllm-proxy"}}}, "the proxy vllm-proxy."),
+])
+def test_what_is_only_planned_is_not_acted_on(which, plan, words):
+    localhost = {**FOUND["localhost"], "plan_result": {"plan": plan}}
+    with pytest.raises(AnsibleFilterError, match=words) as error:
+        verb_hosts.verb_hosts({"localhost": localhost}, which)
+    assert "Wanted: groups of role serve" in str(error.value) and "Remedy: " in str(error.value)
+    assert verb_hosts.verb_hosts({"localhost": localhost}, "discover") == ["n1"]
+
+
+def test_serve_groups_are_acted_on():
+    localhost = {**FOUND["localhost"], "plan_result": {"plan": {"groups": {"a": {"role": "serve"}}}}}
+    assert verb_hosts.verb_hosts({"localhost": localhost}, "nodes") == ["n0", "n1"]
 
 
 def test_the_first_play_that_plans_loads_the_filters():

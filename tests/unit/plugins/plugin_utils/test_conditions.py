@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import conditions, data, recipes
+from ansible_collections.ascend.vllm.plugins.plugin_utils import conditions
 
 FACTS = {
     "nodes": 2,
@@ -101,25 +101,6 @@ def test_notices_follow_the_settings(hosts, planned):
     assert newer == {"info": {"balance_scheduling", "mlapo_memory", "context_for_accuracy", "prefix_caching"}}
     newer = codes(planned(hosts(2, vllm_ascend_version="v0.23.0", vllm_extra_args={"additional-config": None})))
     assert "balance_scheduling" not in newer["info"]
-
-
-@pytest.mark.parametrize("release", ["v0.13.0", "v0.23.0"])
-@pytest.mark.parametrize("role", ["prefill", "decode", "serve"])
-def test_balance_scheduling_excludes_prefill_decode(release, role):
-    known, _checks = data.load_all()
-    recipe, _checks = recipes.select("deepseek_r1_w8a8", data.resolve(known["recipes"], "deepseek_r1_w8a8"), release, "a2", "h")
-    facts = {
-        "release": release,
-        "role": role,
-        "nodes": 2,
-        "tensor_parallel_size": 4,
-        "data_parallel_size": 4,
-        "env": recipe.env,
-        "flag": recipe.flags,
-    }
-    _said, checks = recipes.notices(recipe, "vllm", "h", facts)
-    assert [check["check"] for check in checks] == ([] if role == "serve" else ["balance_scheduling_excludes_pd"])
-    assert all(check["status"] == "fail" and check["device"] == "vllm_extra_env" and check["remedy"] for check in checks)
 
 
 def test_a_notice_that_cannot_be_read_stops_the_run(hosts, planned, bad, tmp_path):

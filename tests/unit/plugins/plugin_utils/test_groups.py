@@ -114,8 +114,6 @@ def test_hosts_outside_every_entry_are_left_alone(hosts, planned, bad):
     ("entry", "words", "remedy"),
     [
         ({"name": "g", "role": "encode"}, "the role 'encode'", "did you mean 'decode'?"),
-        ({"name": "g", "role": "prefill"}, "the role prefill", "serve with prefill and decode together"),
-        ({"name": "g", "role": "decode"}, "the role decode", "serve with prefill and decode together"),
         ({"name": "g", "hosts_from": "eas"}, "'eas'", "did you mean 'east'?"),
         ({"name": "g", "hosts_from": ["east"]}, "['east']", "put the hosts into it"),
         ({"name": "g", "prot": 1}, "the key 'prot'", "did you mean 'port'?"),

@@ -57,6 +57,9 @@ def convert(name, raw):
         ("vllm_supervise", "False", False),
         ("vllm_supervise", "no", False),
         ("vllm_watch_port", "13391", 13391),
+        ("vllm_rank_port", "7200", 7200),
+        ("vllm_pd_colocate", "yes", True),
+        ("vllm_proxy", '{"port": "2000", "host": null, "kind": "none"}', {"port": 2000, "kind": "none"}),
     ],
 )
 def test_converted(name, raw, wanted):
@@ -148,6 +151,8 @@ def test_converted(name, raw, wanted):
         ("vllm_supervise", "always", "true or false"),
         ("vllm_supervise", [True], "true or false"),
         ("vllm_watch_port", 1023, "an integer from 1024 to 65535"),
+        ("vllm_kv_port", 65536, "an integer from 1024 to 65535"),
+        ("vllm_proxy", {"port": 80}, "an integer from 1024 to 65535 for port"),
     ],
 )
 def test_refused(name, raw, expected):

@@ -1,0 +1,180 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proxy: one address in front of all ranks of prefill and decode groups, or in front of serve groups that are replicas of one model.
+
+Its command lines are those of ``vllm-router`` 0.1.17 and of vllm-ascend's ``load_balance_proxy_server_example.py``; both speak plain HTTP to
+their backends and send them the key in the environment variable ``OPENAI_API_KEY``. A ``group`` is a plan.Group.
+"""
+
+from __future__ import annotations
+
+from . import disaggregation, inputs, ranks
+from .messages import check, did_you_mean, known_names
+
+#: Name of its container and of its folder on the node.
+NAME = "vllm-proxy"
+PACKAGE = "vllm-router==0.1.17"
+#: In vllm-ascend's images.
+SCRIPT = "/vllm-workspace/vllm-ascend/examples/disaggregated_prefill_v1/load_balance_proxy_server_example.py"
+#: Where each kind says how many of its backends it counts on.
+READY = {"vllm-router": "/readiness", "vllm-ascend": "/healthcheck"}
+KEY_VARIABLE = "OPENAI_API_KEY"
+#: Where the router's metrics are if nobody says otherwise: its own 29000 is one of Mooncake's random ports on a node with 16 NPUs.
+PROMETHEUS_PORT, BELOW_MOONCAKE = 29000, 19000
+
+
+def choose(groups: list, settled: dict, request: dict) -> dict | None:
+    """Return ``{kind, host, port, prometheus_port, policy, image, groups, pd}``, or None where no proxy is planned.
+
+    host is the stated one, else the head of the first group behind the proxy; groups are those behind it.
+    """
+    stated = request["run"].get("vllm_proxy")
+    halves = [group for group in groups if disaggregation.is_pd(group)]
+    behind = halves or ([] if stated is None else list(groups))
+    table = inputs.options()["vllm_proxy"]["options"]
+    settings = {name: option.get("default") for name, option in table.items()}
+    settings.update(stated or {})
+    if not behind or settings["kind"] == "none":
+        return None
+    settings["host"] = settings["host"] or behind[0].head
+    if settings["prometheus_port"] is None:
+        mine = [group for group in halves if settings["host"] in group.hosts and settings["host"] in settled and group.machine]
+        ends = [disaggregation.mooncake_end(settled[settings["host"]], group.machine) for group in mine]
+        settings["prometheus_port"] = BELOW_MOONCAKE if PROMETHEUS_PORT < max(ends, default=0) else PROMETHEUS_PORT
+    return {**settings, "groups": behind, "pd": bool(halves)}
+
+
+def ports(proxy: dict) -> list:
+    """Return ``[(variable, port)]`` that the proxy listens on."""
+    own = [("vllm_proxy", proxy["port"])]
+    return own + [("vllm_proxy", proxy["prometheus_port"])] * (proxy["kind"] == "vllm-router")
+
+
+def judge(proxy: dict, settled: dict) -> None:
+    """Refuse a proxy that could not run, or could not reach what is behind it."""
+    groups = proxy["groups"]
+    first = groups[0]
+    hosts = list(dict.fromkeys(host for group in groups for host in group.hosts))
+
+    def refuse(group, variable, observed, expected, remedy):
+        group.checks.append(check(group.head, "proxy", variable, observed, expected, remedy))
+
+    if proxy["host"] not in hosts and proxy["host"] not in settled:
+        refuse(first, "vllm_proxy", f"host: {proxy['host']!r}", f"a host of the groups: {known_names(hosts)}",
+               f"{did_you_mean(proxy['host'], hosts)}correct host.")
+    if proxy["kind"] == "vllm-ascend" and not proxy["pd"]:
+        refuse(first, "vllm_proxy", "kind: vllm-ascend, without prefill and decode groups", "kind vllm-router in front of plain replicas",
+               "set kind: vllm-router.")
+    if proxy["kind"] == "vllm-router" and proxy["port"] == proxy["prometheus_port"]:
+        refuse(first, "vllm_proxy", f"port and prometheus_port: {proxy['port']}", "two ports", "change one of the two.")
+    for group in groups:
+        if group.settings["vllm_tls_certificate_file"]:
+            refuse(group, "vllm_tls_certificate_file", f"group {group.name}: TLS behind the proxy", "no TLS there: the proxy speaks HTTP to its backends",
+                   "remove vllm_tls_certificate_file and vllm_tls_key_file for this group, and keep the ports of its hosts to the network between the nodes.")
+        if not proxy["pd"]:
+            _replica(group, first, proxy["host"], refuse)
+
+
+def _replica(group, first, host: str, refuse) -> None:
+    """Refuse a serve group that is no replica of the first one, or that does not answer to the proxy's host."""
+    for variable, own, theirs in (
+        ("vllm_served_model_name",
+         *(entry.settings["vllm_served_model_name"] or (entry.recipe.served_model_name if entry.recipe else None) for entry in (group, first))),
+        ("vllm_api_key_file", *(entry.settings["vllm_api_key_file"] for entry in (group, first))),
+    ):
+        if own != theirs and (variable == "vllm_api_key_file" or (own and theirs)):
+            refuse(group, variable, f"group {group.name}: {own or 'nothing'}",
+                   f"{theirs or 'nothing'} as group {first.name}: what is behind one proxy is replicas of one model",
+                   f"state {variable} once for all groups, or remove vllm_proxy.")
+    if group.settings["vllm_bind_address"] == "127.0.0.1" and host != group.head:
+        refuse(group, "vllm_bind_address", f"group {group.name}: 127.0.0.1, with the proxy on {host}", "an address that the proxy reaches",
+               "remove vllm_bind_address for this group.")
+
+
+def backends(proxy: dict, settled: dict) -> list:
+    """Return ``[{role, group, unit, rank, host, address, port, url}]``: every rank of prefill and decode groups, or the head of every replica."""
+    found = []
+    for group in proxy["groups"]:
+        for unit, rank, host, port in api_ports(group):
+            bind = group.settings["vllm_bind_address"]
+            address = settled[host].local_ip if bind == "0.0.0.0" else bind
+            found.append({"role": group.role, "group": group.name, "unit": unit, "rank": rank, "host": host, "address": address, "port": port,
+                          "url": f"http://{address}:{port}"})
+    return found
+
+
+def api_ports(group) -> list:
+    """Return ``[(unit, rank, host, port)]`` of every API of a group."""
+    if not disaggregation.is_pd(group):
+        first = ranks.slices(group.blocks[0], group.tensor_parallel_size)[0]
+        return [(unit_name(group, first), first.rank, group.head, group.settings["vllm_port"])]
+    return [
+        (unit_name(group, part), part.rank, block.host, group.rank_port + index)
+        for block in group.blocks
+        for index, part in enumerate(ranks.slices(block, group.tensor_parallel_size, True))
+    ]
+
+
+def unit_name(group, part: ranks.Slice) -> str:
+    """Return the name of a container; a head without ranks of its own only answers HTTP, the first ranks are another host's."""
+    return f"{group.name}-rank{part.rank}" if part.ranks else f"{group.name}-api"
+
+
+def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
+    """Return the proxy as the plan says it. ``image``: of the first group; ``secrets``: where a unit's secrets are in its container.
+
+    ``argv`` holds no secret: ``secret_env`` names the variable that has to be read from a file when the container starts.
+    """
+    behind = backends(proxy, settled)
+    first = proxy["groups"][0]
+    key = first.settings["vllm_api_key_file"]
+    address = settled[proxy["host"]].local_ip
+    router = proxy["kind"] == "vllm-router"
+    sides = [side for side in ("prefill", "decode", "serve") if any(backend["role"] == side for backend in behind)]
+    return {
+        "kind": proxy["kind"],
+        "mode": "pd" if proxy["pd"] else "replicas",
+        "name": NAME,
+        "host": proxy["host"],
+        "address": address,
+        "bind": "0.0.0.0",
+        "port": proxy["port"],
+        "url": f"http://{address}:{proxy['port']}",
+        "prometheus_port": proxy["prometheus_port"] if router else None,
+        "policy": proxy["policy"] if router else None,
+        "image": proxy["image"] or (None if router else image),
+        "package": PACKAGE if router else None,
+        "argv": _router(proxy, behind) if router else _example(proxy, behind),
+        "ready": {"path": READY[proxy["kind"]], **{side: sum(backend["role"] == side for backend in behind) for side in sides}},
+        "served_model_name": first.settings["vllm_served_model_name"] or first.recipe.served_model_name,
+        "groups": [group.name for group in proxy["groups"]],
+        "backends": behind,
+        "api_key_file": key,
+        "secrets": [{"source": key, "name": "api_key", "mount": f"api_key:{secrets}/api_key:ro"}] if key else [],
+        "secret_env": {KEY_VARIABLE: f"{secrets}/api_key"} if key else {},
+        "no_proxy": list(dict.fromkeys([*(backend["address"] for backend in behind), address, "localhost", "127.0.0.1"])),
+    }
+
+
+def _router(proxy: dict, behind: list) -> list:
+    """Return the command line of ``vllm-router``; ``nixl`` names the exchange that vllm-ascend's Mooncake connector has with a proxy."""
+    argv = ["vllm-router", "--host", "0.0.0.0", "--port", str(proxy["port"]),
+            "--prometheus-host", "0.0.0.0", "--prometheus-port", str(proxy["prometheus_port"])]
+    if proxy["pd"]:
+        argv.append("--vllm-pd-disaggregation")
+        for side in ("prefill", "decode"):
+            argv += [word for backend in behind if backend["role"] == side for word in (f"--{side}", backend["url"])]
+    else:
+        argv += ["--worker-urls", *(backend["url"] for backend in behind)]
+    argv += ["--policy", proxy["policy"]]
+    return argv + (["--kv-connector", "nixl", "--worker-startup-check-interval", "2"] if proxy["pd"] else [])
+
+
+def _example(proxy: dict, behind: list) -> list:
+    """Return the command line of vllm-ascend's example proxy."""
+    argv = ["python3", SCRIPT, "--port", str(proxy["port"]), "--host", "0.0.0.0"]
+    for side, word in (("prefill", "prefiller"), ("decode", "decoder")):
+        mine = [backend for backend in behind if backend["role"] == side]
+        argv += [f"--{word}-hosts", *(backend["address"] for backend in mine), f"--{word}-ports", *(str(backend["port"]) for backend in mine)]
+    return argv

@@ -1,0 +1,135 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proxy as it is planned: in front of prefill and decode, and in front of replicas."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pairs(hosts, *changes, **variables):
+    """Return hostvars and groups of two A2 pairs that serve one model each."""
+    entries = [{"name": name, "hosts_from": name} for name in ("east", "west")]
+    for entry, change in zip(entries, changes):
+        entry.update(change)
+    hostvars = hosts(4, vllm_groups=entries, **variables)
+    names = list(hostvars)
+    return hostvars, {"vllm": names, "east": names[:2], "west": names[2:]}
+
+
+def halves(hosts, hardware="a2", **variables):
+    """Return hostvars and groups of 1P1D, a pair of nodes each."""
+    entries = [{"name": "prefill", "hosts_from": "p", "role": "prefill"}, {"name": "decode", "hosts_from": "d", "role": "decode"}]
+    hostvars = hosts(4, hardware, **{"vllm_groups": entries, **variables})
+    names = list(hostvars)
+    return hostvars, {"vllm": names, "p": names[:2], "d": names[2:]}
+
+
+def proxy_of(result):
+    """Return the one proxy of a plan."""
+    assert list(result["plan"]["proxies"]) == ["proxy"]
+    return result["plan"]["proxies"]["proxy"]
+
+
+def test_prefill_and_decode_have_a_router_without_being_asked(hosts, planned, bad):
+    result = planned(*halves(hosts))
+    assert bad(result) == []
+    proxy = proxy_of(result)
+    assert proxy["argv"] == [
+        "vllm-router", "--host", "0.0.0.0", "--port", "1999", "--prometheus-host", "0.0.0.0", "--prometheus-port", "29000", "--vllm-pd-disaggregation",
+        "--prefill", "http://198.51.100.11:7100", "--prefill", "http://198.51.100.11:7101",
+        "--prefill", "http://198.51.100.12:7100", "--prefill", "http://198.51.100.12:7101",
+        "--decode", "http://198.51.100.13:7100", "--decode", "http://198.51.100.13:7101",
+        "--decode", "http://198.51.100.14:7100", "--decode", "http://198.51.100.14:7101",
+        "--policy", "round_robin", "--kv-connector", "nixl", "--worker-startup-check-interval", "2"]
+    assert (proxy["kind"], proxy["mode"], proxy["host"], proxy["url"]) == ("vllm-router", "pd", "a2-node0", "http://198.51.100.11:1999")
+    assert proxy["ready"] == {"path": "/readiness", "prefill": 4, "decode": 4} and proxy["image"] is None and proxy["package"].startswith("vllm-router==")
+    assert [(entry["role"], entry["group"], entry["unit"], entry["rank"], entry["host"], entry["port"]) for entry in proxy["backends"]][3:5] == [
+        ("prefill", "prefill", "prefill-rank3", 3, "a2-node1", 7101), ("decode", "decode", "decode-rank0", 0, "a2-node2", 7100)]
+    assert proxy["served_model_name"] == "deepseek_r1" and proxy["secrets"] == [] and proxy["secret_env"] == {}
+    assert set(proxy["no_proxy"]) == {"198.51.100.11", "198.51.100.12", "198.51.100.13", "198.51.100.14", "localhost", "127.0.0.1"}
+
+
+def test_the_example_proxy_of_vllm_ascend(hosts, planned, bad):
+    result = planned(*halves(hosts, vllm_proxy={"kind": "vllm-ascend", "host": "a2-node3", "port": "2000"}))
+    assert bad(result) == []
+    proxy = proxy_of(result)
+    assert proxy["argv"][:2] == ["python3", "/vllm-workspace/vllm-ascend/examples/disaggregated_prefill_v1/load_balance_proxy_server_example.py"]
+    assert proxy["argv"][2:] == [
+        "--port", "2000", "--host", "0.0.0.0",
+        "--prefiller-hosts", "198.51.100.11", "198.51.100.11", "198.51.100.12", "198.51.100.12", "--prefiller-ports", "7100", "7101", "7100", "7101",
+        "--decoder-hosts", "198.51.100.13", "198.51.100.13", "198.51.100.14", "198.51.100.14", "--decoder-ports", "7100", "7101", "7100", "7101"]
+    assert (proxy["url"], proxy["prometheus_port"], proxy["policy"], proxy["ready"]["path"]) == ("http://198.51.100.14:2000", None, None, "/healthcheck")
+    assert proxy["image"] == "quay.io/ascend/vllm-ascend:v0.13.0"
+
+
+def test_replicas_behind_one_address(hosts, planned, bad):
+    plain = planned(*pairs(hosts))
+    assert "proxies" not in plain["plan"]
+    result = planned(*pairs(hosts, {}, {"port": 8100}, vllm_proxy={"policy": "cache_aware"}))
+    assert bad(result) == []
+    proxy = proxy_of(result)
+    assert proxy["argv"][-5:] == ["--worker-urls", "http://198.51.100.11:8000", "http://198.51.100.13:8100", "--policy", "cache_aware"]
+    assert proxy["mode"] == "replicas" and proxy["ready"] == {"path": "/readiness", "serve": 2} and proxy["groups"] == ["east", "west"]
+    assert "--vllm-pd-disaggregation" not in proxy["argv"] and "--kv-connector" not in proxy["argv"]
+    # Nothing else of the plan knows of it: a replica is added or removed without the others.
+    result["plan"].pop("proxies")
+    assert {**result["plan"], "run": None} == {**planned(*pairs(hosts, {}, {"port": 8100}))["plan"], "run": None}
+
+
+def test_the_key_is_a_file_and_in_no_command_line(hosts, planned, bad, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("very-secret\n", encoding="utf-8")
+    result = planned(*halves(hosts, vllm_api_key_file=str(key)))
+    assert bad(result) == []
+    proxy = proxy_of(result)
+    assert proxy["secrets"] == [{"source": str(key), "name": "api_key", "mount": "api_key:/run/ascend-vllm/api_key:ro"}]
+    assert proxy["secret_env"] == {"OPENAI_API_KEY": "/run/ascend-vllm/api_key"} and "very-secret" not in repr(result)
+    assert "--api-key" not in proxy["argv"]
+
+
+def test_no_proxy_and_another_metrics_port_where_mooncake_has_it(hosts, planned, bad):
+    result = planned(*halves(hosts, vllm_proxy={"kind": "none"}))
+    assert bad(result) == [] and "proxies" not in result["plan"]
+    sixteen = {"vllm_groups": [{"name": "p", "hosts_from": "p", "role": "prefill"}, {"name": "d", "hosts_from": "d", "role": "decode"}]}
+    assert proxy_of(planned(*halves(hosts, "a3", **sixteen)))["prometheus_port"] == 19000
+    found = bad(planned(*halves(hosts, "a3", vllm_proxy={"prometheus_port": 29000}, **sixteen)))
+    assert [(check["host"], check["device"]) for check in found] == [("a3-node0", "vllm_proxy")] and "Mooncake's random ports" in found[0]["observed"]
+
+
+@pytest.mark.parametrize(("proxy", "observed", "remedy"), [
+    ({"kind": "nginx"}, "kind: 'nginx'", "known: vllm-router, vllm-ascend, none"),
+    ({"port": 80}, "port: 80", "correct vllm_proxy"),
+    ({"prometheus_port": 1999}, "port and prometheus_port: 1999", "change one of the two"),
+    ({"host": "a2-nod1"}, "host: 'a2-nod1'", "did you mean 'a2-node1'?"),
+    ({"policy": "fastest"}, "policy: 'fastest'", "known: random"),
+    ({"image": "router"}, "image: 'router'", "add ':<tag>'"),
+    ({"prot": 1}, "the key 'prot'", "did you mean 'port'?"),
+    ({"port": 7100}, "7100 for vllm_proxy of the proxy and for vllm_rank_port of group prefill", "free port"),
+    ({"port": 60000}, "HCCL's ports 60000 to 60031", "below 60000"),
+])
+def test_a_proxy_that_cannot_be(hosts, planned, bad, proxy, observed, remedy):
+    found = bad(planned(*halves(hosts, vllm_proxy=proxy)))
+    assert found and {check["device"] for check in found} == {"vllm_proxy"}
+    assert any(observed in check["observed"] and remedy in check["remedy"] for check in found), found
+
+
+@pytest.mark.parametrize(("changes", "variables", "device", "observed"), [
+    (({}, {"served_model_name": "x"}), {}, "vllm_served_model_name", "group west: x"),
+    (({"bind_address": "127.0.0.1"}, {"bind_address": "127.0.0.1"}), {}, "vllm_bind_address", "group west: 127.0.0.1, with the proxy on a2-node0"),
+    (({}, {}), {"vllm_proxy": {"kind": "vllm-ascend"}}, "vllm_proxy", "without prefill and decode groups"),
+    (({}, {"api_key_file": "/keys/west"}), {}, "vllm_api_key_file", "group west: /keys/west"),
+    (({"port": 1999}, {}), {}, "vllm_proxy", "1999 for vllm_proxy of the proxy and for vllm_port of group east"),
+])
+def test_groups_that_are_no_replicas(hosts, planned, bad, changes, variables, device, observed):
+    found = bad(planned(*pairs(hosts, *changes, **{"vllm_proxy": {}, **variables})))
+    assert [check["device"] for check in found] == [device] and observed in found[0]["observed"]
+
+
+def test_a_proxy_speaks_http_to_what_is_behind_it(hosts, planned, bad, tmp_path):
+    for name in ("tls.crt", "tls.key"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    found = bad(planned(*halves(hosts, vllm_tls_certificate_file=str(tmp_path / "tls.crt"), vllm_tls_key_file=str(tmp_path / "tls.key"))))
+    mine = [check for check in found if check["check"] == "proxy"]
+    assert [check["device"] for check in mine] == ["vllm_tls_certificate_file"] * 2 and "TLS behind the proxy" in mine[0]["observed"]
