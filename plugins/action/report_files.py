@@ -13,10 +13,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.ascend.vllm.plugins.plugin_utils.messages import plain
 from ansible_collections.ascend.vllm.plugins.plugin_utils.pages import render
+from ansible_collections.ascend.vllm.plugins.plugin_utils.results_page import results_view
 from ansible_collections.ascend.vllm.plugins.plugin_utils.status_page import status_view
 
 #: Verb -> what makes its page of its report, where that is not what all pages show.
-VIEWS = {"status": status_view}
+VIEWS = {"status": status_view, "evaluate": results_view, "benchmark": results_view}
 
 
 class ActionModule(ActionBase):

@@ -145,6 +145,14 @@ class Redactor:
                     break
         return text
 
+    def words(self, text):
+        """Return a text without the secrets that are known word for word, and as it is otherwise: for what a program reads afterwards."""
+        if not self._exact:
+            return text
+        text, removed = self._exact.subn(REMOVED, text)
+        self.count += removed
+        return text
+
     def text(self, text, cut_before=False):
         """Return a text of several lines without secrets; C(cut_before): it begins in the middle of something."""
         lines = Lines(self, cut_before)

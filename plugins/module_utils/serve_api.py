@@ -9,7 +9,7 @@ import json
 import math
 import re
 
-from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
+from ansible_collections.ascend.vllm.plugins.module_utils import event_stream, plain_http
 
 #: The tutorial's prompt.
 PROMPT = "The future of AI is"
@@ -62,13 +62,20 @@ class Api:
         except (ValueError, AttributeError, TypeError):
             return status, []
 
-    def completions(self, model, timeout, rank=None, max_tokens=1, prompt=PROMPT):
-        """Return (HTTP status, decoded answer or None, its text) of one request to C(/v1/completions); C(rank) as for completion()."""
+    def post(self, path, body, timeout, rank=None):
+        """Return (HTTP status, decoded answer or None, its text) of one request; C(rank) as for completion()."""
         headers = dict(self.headers)
         if rank is not None:
             headers["X-data-parallel-rank"] = str(rank)
-        body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
-        return plain_http.post_json(self.url + "/v1/completions", body, headers, timeout, self.ca_file)
+        return plain_http.post_json(self.url + path, body, headers, timeout, self.ca_file)
+
+    def stream(self, path, body, timeout):
+        """Yield (HTTP status, text of one event's C(data)) as they arrive; see event_stream. C(timeout) is for all of them."""
+        return event_stream.events(event_stream.parts(self.url + path, body, self.headers, timeout, self.ca_file))
+
+    def completions(self, model, timeout, rank=None, max_tokens=1, prompt=PROMPT):
+        """Return (HTTP status, decoded answer or None, its text) of one request to C(/v1/completions); C(rank) as for completion()."""
+        return self.post("/v1/completions", {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}, timeout, rank)
 
     def completion(self, model, timeout, rank=None, max_tokens=1, prompt=PROMPT):
         """Return (answered, HTTP status, text of the completion, or of what came instead).

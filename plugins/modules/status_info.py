@@ -147,21 +147,14 @@ services:
 
 import calendar
 import concurrent.futures
-import socket
 import time
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, drain, plain_http, tools
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, drain, tools
+from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import QUICK_S, ask_ranks, completion, why
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
-
-#: Ranks that are asked at the same moment.
-AT_ONCE = 16
-#: Seconds for the questions for which nothing is computed.
-QUICK_S = 5.0
-#: A completion or an error is kept to so many characters.
-TEXT = 300
 
 
 def ask(name, question, **words):
@@ -214,31 +207,6 @@ def ask_docker(path, containers, images, now):
     except OSError as error:
         result["error"] = str(error)
     return result
-
-
-def why(error):
-    """Return what a failed question says; a key that no header can carry is not shown."""
-    if isinstance(error, OSError):
-        return plain_http.reason(error)[:TEXT]
-    return "the question could not be sent: the URL, or the API key, has a character that is not allowed there"
-
-
-def completion(api, model, timeout, rank=None):
-    """Ask for one token within a time. Return C({answered, status, seconds, timed_out, text})."""
-    began, timed_out = time.monotonic(), False
-    try:
-        answered, status, text = api.completion(model, timeout, rank=rank)
-    except (OSError, ValueError) as error:
-        answered, status, text = False, None, why(error)
-        timed_out = isinstance(getattr(error, "reason", error), socket.timeout)
-    return {"answered": answered, "status": status, "seconds": round(time.monotonic() - began, 3), "timed_out": timed_out, "text": text[:TEXT]}
-
-
-def ask_ranks(api, model, ranks, timeout):
-    """Return the completion of every rank, asked at the same moment: of a group whose ranks compute in step, none answers before the others."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=min(AT_ONCE, ranks)) as aside:
-        asked = [aside.submit(completion, api, model, timeout, rank) for rank in range(ranks)]
-        return [dict(answer.result(), rank=rank) for rank, answer in enumerate(asked)]
 
 
 def ask_service(service, api_key, timeout):

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The collection's data, with what a site adds or replaces.
 
-A data folder has a subfolder a kind (``recipes``, ``releases``, ``hardware``, ``floors``, ``checks``, ``causes``), each with YAML files
-that map names to entries. Every entry carries its ``source``. An entry of a later folder replaces the whole entry of the same name. An entry may start
-from another one with ``base: <name>``: mappings are merged key by key, anything else is replaced, ``null`` removes.
+A data folder has a subfolder a kind (``recipes``, ``releases``, ``hardware``, ``floors``, ``checks``, ``causes``, ``clients``, ``sets``, ``gates``), each
+with YAML files that map names to entries. Every entry carries its ``source``. An entry of a later folder replaces the whole entry of the same name. An
+entry may start from another one with ``base: <name>``: mappings are merged key by key, anything else is replaced, ``null`` removes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from .messages import CONTROLLER, check, did_you_mean, is_mapping, known_names, 
 #: The collection's own data.
 BUNDLED = Path(__file__).resolve().parents[2] / "data"
 KINDS = ("recipes", "releases", "hardware", "floors", "checks", "causes")
+#: What only evaluate and benchmark read.
+CLIENT_KINDS = ("clients", "sets", "gates")
 #: What the planner reads of every entry of these kinds; a recipe is checked when it is selected.
 NEEDED = {
     "releases": ("image_tag", "start"),
@@ -27,6 +29,14 @@ NEEDED = {
     "floors": ("minimum", "recommended"),
     "checks": ("title", "meaning", "outcomes"),
     "causes": ("patterns", "cause", "remedy"),
+    "clients": ("verb", "kind", "command", "flags", "added", "collect"),
+    "sets": ("samples", "files", "tools"),
+    "gates": ("kind",),
+}
+#: By kind of gate: the keys it needs, with their types; a float may be an integer.
+GATES = {
+    "accuracy": {"set": str, "samples": int, "recipes": list, "tools": dict, "floor": float},
+    "performance": {"metrics": dict, "ratio": float},
 }
 
 
@@ -95,8 +105,8 @@ def _complete(kind: str, entries: dict, keys: tuple) -> tuple[dict, list]:
                 f"no {', '.join(missing)}",
                 "complete the entry, or start it with 'base: <a complete one>'.",
             )
-            if kind == "causes" and not missing:
-                _refuse_cause(entry)
+            if kind in REFUSALS and not missing:
+                REFUSALS[kind](entry)
         except DataError as error:
             missing, observed, remedy = [name], error.problem, error.remedy
         if missing:
@@ -125,9 +135,58 @@ def _refuse_cause(entry: dict) -> None:
         raise DataError(f"rank {shown(rank)}", "write rank as a whole number; lower ones are told first.")
 
 
+def _is(value: object, wanted: type) -> bool:
+    """Return whether a value is of a type; a boolean is no number, and an integer is a decimal number too."""
+    if isinstance(value, bool):
+        return False
+    if wanted is dict:
+        return is_mapping(value) and bool(value)
+    return isinstance(value, (int, float) if wanted is float else wanted) and (wanted is not list or bool(value))
+
+
+def _refuse_set(entry: dict) -> None:
+    """Raise DataError for a set of which no result could be judged."""
+    if not _is(entry["samples"], int) or entry["samples"] < 1:
+        raise DataError(f"samples {shown(entry['samples'])}", "write samples as the number of questions of the whole set.")
+    files = entry["files"]
+    if not _is(files, list) or not all(is_mapping(part) and part.get("path") and part.get("format") for part in files):
+        raise DataError(f"files {shown(files)}", "write files as a list of {path: NAME, format: FORMAT}.")
+    tools = entry["tools"]
+    if not _is(tools, dict) or not all(is_mapping(tool) and isinstance(tool.get("metric"), str) for tool in tools.values()):
+        raise DataError(f"tools {shown(tools)}", "write tools as a mapping of tools to {metric: NAME}; for aisbench with name: NAME.")
+    try:
+        re.compile(entry.get("answered") or "")
+    except (re.error, TypeError) as error:
+        raise DataError(f"answered {shown(entry['answered'])}: {error}", "correct this regular expression (Python's re).") from error
+    most = entry.get("unanswered_max_percent", 0)
+    if not _is(most, float) or not 0 <= most <= 100:
+        raise DataError(f"unanswered_max_percent {shown(most)}", "write a number from 0 to 100.")
+
+
+def _refuse_gate(entry: dict) -> None:
+    """Raise DataError for a gate that could not judge, or that every result passes."""
+    kind = entry["kind"]
+    if kind not in GATES:
+        raise DataError(f"kind {shown(kind)}", f"write kind as {known_names(GATES)}.")
+    for key, wanted in GATES[kind].items():
+        if not _is(entry.get(key), wanted):
+            noun = {str: "a text", int: "a whole number", float: "a number", list: "a list that is not empty", dict: "a mapping that is not empty"}[wanted]
+            raise DataError(f"{key} {shown(entry.get(key))}", f"write {key} as {noun}.")
+    if kind == "performance" and not 0 < entry["ratio"] <= 1:
+        raise DataError(f"ratio {entry['ratio']}", "write ratio as a number above 0 and at most 1: the part of the baseline that is enough.")
+    if kind == "accuracy" and (not 0 < entry["floor"] <= 100 or entry["samples"] < 1):
+        raise DataError(f"floor {entry['floor']} of {entry['samples']} samples", "write floor in percent, above 0 and at most 100, and samples as 1 or more.")
+    if kind == "accuracy" and not all(isinstance(words, (list, tuple)) for words in entry["tools"].values()):
+        raise DataError(f"tools {shown(entry['tools'])}", "write tools as a mapping of tools to lists of words, [] for any configuration.")
+
+
+#: What is looked at beside the keys that are needed.
+REFUSALS = {"causes": _refuse_cause, "sets": _refuse_set, "gates": _refuse_gate}
+
+
 def _folder_problem(folder: Path):
     """Return (observed, expected, remedy) if a site's folder cannot be used."""
-    wanted = f"an absolute path of a folder with {' or '.join(KINDS)}"
+    wanted = f"an absolute path of a folder with {' or '.join(KINDS + CLIENT_KINDS)}"
     if not folder.is_absolute():
         return (
             f"the relative path {str(folder)!r}",
@@ -140,7 +199,7 @@ def _folder_problem(folder: Path):
             wanted,
             "correct the path in vllm_data_dirs, or create the folder on the controller.",
         )
-    if not any((folder / kind).is_dir() for kind in KINDS):
+    if not any((folder / kind).is_dir() for kind in KINDS + CLIENT_KINDS):
         return (f"{folder} with none of them", wanted, f"put the files into {folder}/recipes, for instance.")
     return None
 

@@ -16,6 +16,7 @@ from . import answers as read_answers
 from . import data as data_folders
 from .answers import LABEL
 from .checks import Judge, accept, stops
+from .judge_api import REFUSED, judge_completion, judge_models, judge_ranks
 from .judge_hccn import hccs_good
 from .judge_npu import judge_npus, number_of
 from .messages import plain
@@ -27,8 +28,6 @@ SCHEMA = 1
 STATES = ("serving", "degraded", "down")
 #: What status asks of the checks about NPUs; those that only matter before a start are preflight's.
 NPU_CHECKS = ("npu_smi", "npu_count", "npu_health", "npu_processes")
-#: HTTP statuses with which a server refuses an API key.
-REFUSED = (401, 403)
 
 
 def status_questions(plan: dict, links: bool = True) -> dict:
@@ -312,9 +311,10 @@ def _service_checks(name: str, group: dict, judges: dict, answers: dict) -> list
         return [judge.found("completion", "not_asked", why, "a completion", name, **words)]
     found = [_health(judge, name, service, words), *_open(judge, name, group, head, words)]
     if service["models_status"] is not None:
-        found.append(_models(judge, name, group, service, words))
-    found.append(_completion(judge, name, group, service, words))
-    found += _ranks(name, group, service, judges, answers)
+        found.append(judge_models(judge, name, group, service["models_status"], service["models"] or [], words))
+    health = service["health"]
+    found.append(judge_completion(judge, name, group, service["completion"], words, health, hangs=health == 200))
+    found += judge_ranks(name, group, service["ranks"], judges, {host: answers[host].units(name) for host in group["hosts"]})
     if service["health_error"] is None and service["models_status"] not in REFUSED:
         requests = service["requests"]
         observed = f"{requests['running']} running, {requests['waiting']} waiting" if requests else "no number"
@@ -336,58 +336,6 @@ def _health(judge, name: str, service: dict, words: dict) -> dict:
     if health is None:
         return judge.found("api_health", "silent", f"{words['url']}/health: {service['health_error']}", "HTTP 200", name, **words)
     return judge.judged("api_health", None if health == 200 else "unwell", f"HTTP {health}", "HTTP 200", name, **words)
-
-
-def _models(judge, name: str, group: dict, service: dict, words: dict) -> dict:
-    status, models, wanted = service["models_status"], service["models"] or [], group["served_model_name"]
-    if status in REFUSED:
-        return judge.found("api_models", "unauthorized", refused(status, group), wanted, name, **words)
-    if status != 200:
-        return judge.found("api_models", "not_understood", f"HTTP {status}", wanted, name, **words)
-    return judge.judged("api_models", None if wanted in models else "other", ", ".join(models), wanted, name, **words)
-
-
-def refused(status: int, group: dict) -> str:
-    """Return that a server did not take the API key, without the key."""
-    return f"HTTP {status}: " + (f"the API key of {group['api_key_file']} is refused" if group["api_key_file"] else "an API key is wanted, and none is stated")
-
-
-def _completion(judge, name: str, group: dict, service: dict, words: dict) -> dict:
-    said, wanted = service["completion"], f"a completion by {group['served_model_name']}"
-    health = "/health says 200, but " if service["health"] == 200 else ""
-    if said["answered"]:
-        return judge.passed("completion", f"{said['seconds']:.1f} s", wanted, name)
-    if said["timed_out"]:
-        observed = f"{health}a completion did not come back within {said['seconds']:.0f} s"
-        return judge.found("completion", "hung" if health else "silent", observed, wanted, name, **words)
-    if said["status"] is None:
-        return judge.found("completion", "silent", f"{health}no completion: {said['text']}", wanted, name, **words)
-    if said["status"] in REFUSED:
-        return judge.found("completion", "unauthorized", refused(said["status"], group), wanted, name, **words)
-    outcome = "unknown_model" if said["status"] == 404 else "failed"
-    return judge.found("completion", outcome, f"{health}/v1/completions answered HTTP {said['status']}: {said['text']}", wanted, name, **words)
-
-
-def _ranks(name: str, group: dict, service: dict, judges: dict, answers: dict) -> list:
-    """Judge the completions of the ranks; one that does not answer is a finding of the host that has it."""
-    ranks, head = service["ranks"], group["head"]
-    if not ranks:
-        return []
-    silent = [entry for entry in ranks if not entry["answered"]]
-    wanted = f"{len(ranks)} of {len(ranks)} ranks"
-    if not silent:
-        return [judges[head].passed("rank_answers", wanted, wanted, name)]
-    if len(silent) == len(ranks):
-        return [judges[head].found("rank_answers", "none", f"0 of {len(ranks)} ranks", wanted, name)]
-    found = []
-    for entry in silent:
-        host, unit = next(((host, unit) for host in group["hosts"] for unit in answers[host].units(name)
-                           if unit["rank"] <= entry["rank"] < unit["rank"] + unit["ranks"]), (head, {"name": name}))
-        what = f"HTTP {entry['status']}: {entry['text']}" if entry["status"] else entry["text"]
-        observed = f"no completion within {entry['seconds']:.0f} s" if entry["timed_out"] else what
-        found.append(judges[host].found("rank_answers", "hung" if entry["timed_out"] else "failed", observed, "a completion of this rank",
-                                        f"{name} rank {entry['rank']}", name=unit["name"]))
-    return found
 
 
 def _group(group: dict, service: dict, mine: list) -> dict:

@@ -8,42 +8,26 @@ Screenshots go to build/browser, for a person to look at.
 
 from __future__ import annotations
 
-import base64
-import importlib.util
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+import sample_report
+from looking import LAYOUT, LOW_CONTRAST, SHOTS, WIDTHS, all_of, one, photograph, requests_of, rgb
 from selenium.webdriver.common.by import By
 
 HERE = Path(__file__).resolve().parent
-SHOTS = HERE.parents[1] / "build" / "browser"
-WIDTHS = (1280, 400)
-
-
-def load_samples():
-    """Import the module beside this one: tests are no package."""
-    spec = importlib.util.spec_from_file_location("sample_report", HERE / "sample_report.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SAMPLES = load_samples()
-NAMES = list(SAMPLES.SAMPLES)
+NAMES = list(sample_report.SAMPLES)
 
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory):
     """Render every sample with one run of Ansible; give the folder."""
     folder = tmp_path_factory.mktemp("pages")
-    SAMPLES.write(folder)
+    sample_report.write(folder)
     done = subprocess.run(
         [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", str(HERE / "render.yml"),
          "-e", json.dumps({"pages_dir": str(folder), "pages": NAMES})], capture_output=True, text=True, check=False)
@@ -51,56 +35,15 @@ def pages(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def chromium():
-    """Start Chromium once. No name is resolved, so that nothing outside could answer; driver and browser are those of the system."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-                     "--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking", "--no-first-run"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture
 def look(chromium, pages):
     """Give the function that opens a page at a width and in a colour scheme, and takes a screenshot of all of it."""
-    SHOTS.mkdir(parents=True, exist_ok=True)
 
     def opened(name, width=1280, scheme="light"):
-        chromium.get_log("browser")
-        chromium.get_log("performance")
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-        chromium.get((pages / f"{name}.html").as_uri())
-        height = chromium.execute_script("return document.documentElement.scrollHeight")
-        picture = chromium.execute_cdp_cmd("Page.captureScreenshot", {
-            "format": "png", "captureBeyondViewport": True, "clip": {"x": 0, "y": 0, "width": width, "height": min(height, 12000), "scale": 1}})
-        (SHOTS / f"{name}-{width}-{scheme}.png").write_bytes(base64.b64decode(picture["data"]))
+        photograph(chromium, pages / f"{name}.html", SHOTS / f"{name}-{width}-{scheme}.png", width, scheme)
         return chromium
 
     return opened
-
-
-def all_of(driver, selector):
-    """Return the elements of a selector."""
-    return driver.find_elements(By.CSS_SELECTOR, selector)
-
-
-def one(driver, selector):
-    """Return the only element of a selector."""
-    found = all_of(driver, selector)
-    assert len(found) == 1, f"{selector}: {len(found)}"
-    return found[0]
-
-
-def requests_of(driver):
-    """Return the addresses that the page made the browser ask for, the page itself among them."""
-    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,31 +62,6 @@ def test_the_policy_of_the_page_forbids_what_it_does_not_need(look):
         document.addEventListener('securitypolicyviolation', event => done(event.effectiveDirective), {once: true});
         const image = new Image(); image.src = 'https://example.com/x.png'; document.body.append(image);""")
     assert refused == "img-src"
-
-
-# What sticks out of the page, and texts that are cut off or lie on one another. What may scroll sideways does so inside its own box.
-LAYOUT = """
-const found = [], wide = document.documentElement.clientWidth;
-if (document.documentElement.scrollWidth > wide) found.push('the page scrolls sideways: ' + document.documentElement.scrollWidth);
-for (const element of document.querySelectorAll('body *')) {
-  if (!element.checkVisibility() || element.closest('.scroll, .hidden, .strip') && !element.matches('.scroll')) continue;
-  const box = element.getBoundingClientRect();
-  if (!box.width || !box.height) continue;
-  if (box.left < -0.5 || box.right > wide + 0.5) found.push('outside: ' + element.outerHTML.slice(0, 120));
-  if (getComputedStyle(element).overflowX === 'visible' && element.scrollWidth > element.clientWidth + 1 && element.clientWidth)
-    found.push('too wide for its box: ' + element.outerHTML.slice(0, 120));
-}
-const texts = [...document.querySelectorAll('h1, h2, h3, dt, dd, .badge, .where, .meaning, td, th, figcaption, summary > .quiet, .lost strong, .legend li')]
-  .filter(element => element.textContent.trim() && element.checkVisibility() && !element.closest('.hidden'))
-  .map(element => [element, element.getBoundingClientRect()]).sort((a, b) => a[1].top - b[1].top);
-for (let i = 0; i < texts.length; i++) for (let j = i + 1; j < texts.length && texts[j][1].top < texts[i][1].bottom - 1; j++) {
-  const [one, a] = texts[i], [other, b] = texts[j];
-  if (one.contains(other) || other.contains(one) || one.closest('.scroll') !== other.closest('.scroll')) continue;
-  if (a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
-    found.push('overlap: ' + one.textContent.slice(0, 40) + ' / ' + other.textContent.slice(0, 40));
-}
-return found.slice(0, 10);
-"""
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -186,11 +104,6 @@ def cell_of(driver, title, row, column):
     raise AssertionError(f"no matrix {title}")
 
 
-def rgb(element):
-    """Return the background of an element as numbers."""
-    return [int(float(part)) for part in re.findall(r"[\d.]+", element.value_of_css_property("background-color"))[:3]]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_failing_pair_is_red_and_named_on_both_ends(look, scheme):
     driver = look("faulty_pair", scheme=scheme)
@@ -229,7 +142,7 @@ def test_a_node_that_did_not_answer_has_a_card_that_says_so(look):
 
 def test_what_a_tool_printed_is_text_and_nothing_else(look):
     driver = look("faulty_pair")
-    shown = SAMPLES.HOSTILE.replace("\x1b", "\\x1b")
+    shown = sample_report.HOSTILE.replace("\x1b", "\\x1b")
     assert shown in one(driver, ".problem.unknown").text
     for entry in all_of(driver, ".lost details"):
         driver.execute_script("arguments[0].open = true", entry)
@@ -293,21 +206,7 @@ def test_dark_and_light_differ_and_both_can_be_read(look):
     backgrounds = []
     for scheme in ("light", "dark"):
         driver = look("faulty_pair", scheme=scheme)
-        low = driver.execute_script("""
-            const numbers = text => text.match(/[\\d.]+/g).map(Number);
-            const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-              .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-            const behind = element => { for (; element; element = element.parentElement) {
-              const colour = numbers(getComputedStyle(element).backgroundColor);
-              if (colour.length < 4 || colour[3] > 0) return colour; } return [255, 255, 255]; };
-            const low = new Set();
-            for (const element of document.querySelectorAll('h1, h2, h3, p, dt, dd, td, th, .badge:not(.zero), .cell')) {
-              if (!element.textContent.trim() || !element.checkVisibility()) continue;
-              const a = light(numbers(getComputedStyle(element).color)), b = light(behind(element));
-              const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-              if (contrast < 3.4) low.add(element.className + ' ' + element.textContent.trim().slice(0, 20) + ' ' + contrast.toFixed(2));
-            }
-            return [...low];""")
+        low = driver.execute_script(LOW_CONTRAST)
         assert low == []
         backgrounds.append(rgb(one(driver, "body")))
     assert sum(backgrounds[0]) > 600 > 150 > sum(backgrounds[1])

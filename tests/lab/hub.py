@@ -14,6 +14,8 @@ Served, for every model given with ``--model OWNER/NAME=FOLDER``, at revision ``
 - ``GET /api/models/OWNER/NAME/revision/REVISION`` and ``.../tree/REVISION``: the commit, and the files; those of git LFS with their SHA-256
 - ``GET|HEAD /OWNER/NAME/resolve/REVISION/PATH``: one file, with its commit, size and hash in headers of their own
 
+- ``GET /simple/NAME/`` and ``/packages/FILE``: the wheels of the folder given with ``--packages``, as pip asks for them (PEP 503)
+
 - ``POST /_lab/fault`` with ``{kind, path, status, after_bytes, rate, times}``: what goes wrong from here on; ``POST /_lab/clear`` ends it
 
 A fault is of kind ``status`` (answers with that HTTP status), ``wrong_byte`` (one bit of the file is turned), ``cut`` (the connection ends after
@@ -37,7 +39,7 @@ import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 REVISION = "master"
 HF_REVISION = "main"
@@ -46,7 +48,14 @@ _NOT_FOUND = 10010205001
 _MODEL_PATH = re.compile(r"^/api/v1/models/(?P<model>[^/]+/[^/]+)(?P<rest>/.*)?$")
 _HF_API = re.compile(r"^/api/models/(?P<model>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)$")
 _HF_FILE = re.compile(r"^/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
+_SIMPLE = re.compile(r"^/simple/(?P<name>[A-Za-z0-9._-]+)/$")
+_PACKAGE = re.compile(r"^/packages/(?P<file>[A-Za-z0-9._+!-]+\.whl)$")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
+
+
+def normalized(name: str) -> str:
+    """The name of a Python project as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass(frozen=True)
@@ -189,9 +198,11 @@ class Hub(ThreadingHTTPServer):
                     return fault
         return None
 
-    def __init__(self, address: tuple[str, int], models: dict[str, dict[str, RepoFile]], access_log: Path | None = None):
+    def __init__(self, address: tuple[str, int], models: dict[str, dict[str, RepoFile]], access_log: Path | None = None,
+                 packages: Path | None = None):
         super().__init__(address, Handler)
         self.models = models
+        self.packages = packages
         self.faults = []
         self._log = access_log.open("a", encoding="utf-8") if access_log else None
         self._log_lock = threading.Lock()
@@ -261,7 +272,7 @@ class Handler(BaseHTTPRequestHandler):
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         if url.path == "/api/v1/repos/internalAccelerationInfo":
             return self._data({})
-        for pattern, answer in ((_HF_API, self._hf_api), (_HF_FILE, self._hf_file)):
+        for pattern, answer in ((_HF_API, self._hf_api), (_HF_FILE, self._hf_file), (_SIMPLE, self._simple), (_PACKAGE, self._package)):
             if match := pattern.match(url.path):
                 return answer(**{name: unquote(value) for name, value in match.groupdict().items()})
         match = _MODEL_PATH.match(url.path)
@@ -317,6 +328,24 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._more.update({"ETag": f'"{file.git_oid()}"'})
         self._send_file(file)
+
+    def _simple(self, name: str) -> None:
+        """One project's page: its wheels, by the name in the beginning of theirs."""
+        wheels = sorted(self.server.packages.glob("*.whl")) if self.server.packages else []
+        found = [wheel.name for wheel in wheels if normalized(wheel.name.partition("-")[0]) == normalized(name)]
+        if not found:
+            raise NotFoundError(f"no package {name}")
+        links = "".join(f'<a href="/packages/{quote(wheel)}">{wheel}</a><br>\n' for wheel in found)
+        body = f"<!DOCTYPE html><html><body>\n{links}</body></html>\n".encode()
+        self._head(200, {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))})
+        self._body(body)
+
+    def _package(self, file: str) -> None:
+        path = self.server.packages / unquote(file) if self.server.packages else None
+        if path is None or not path.is_file():
+            raise NotFoundError(f"no file {file}")
+        status = path.stat()
+        self._send_file(RepoFile(path.name, path, status.st_size, "", status.st_mtime))
 
     def _data(self, data: dict) -> None:
         self._json({"Code": 200, "Data": data, "Message": "success", "RequestId": "", "Success": True})
@@ -387,6 +416,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", default="0.0.0.0")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--access-log", type=Path)
+    parser.add_argument("--packages", type=Path, metavar="FOLDER")
     parser.add_argument("--model", action="append", required=True, metavar="OWNER/NAME=FOLDER")
     options = parser.parse_args(argv)
     models = {}
@@ -395,7 +425,7 @@ def main(argv: list[str] | None = None) -> int:
         models[name] = scan(Path(folder))
         if not models[name]:
             parser.error(f"no files in {folder!r}")
-    hub = Hub((options.host, options.port), models, options.access_log)
+    hub = Hub((options.host, options.port), models, options.access_log, options.packages)
     try:
         hub.serve_forever()
     except KeyboardInterrupt:

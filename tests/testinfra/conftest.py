@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import base64
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -33,6 +35,8 @@ LOGIN = f"export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 API = "http://198.51.100.11:8000"
 MODEL = "deepseek_r1"
 PROMPT = "The future of AI is"
+#: Where the lab's data set is on the head.
+SET = "/var/lib/ascend-vllm/sets/gsm8k_lab"
 
 #: Everything a deployment could change: files with size and time, images, containers with their state, listeners.
 PICTURE = r"""
@@ -206,3 +210,59 @@ def picture(nodes):
         return {name: node.run(PICTURE).stdout for name, node in nodes.items()}
 
     return take
+
+
+# What the tests of evaluate and benchmark share
+
+
+def answers():
+    """Return whether anybody serves models at the group's address."""
+    with contextlib.suppress(OSError):
+        return bool(ask("/v1/models", timeout=5))
+    return False
+
+
+def copy(source, node, target):
+    """Copy a file of this machine to a node, for root."""
+    node.check_output("mkdir -p %s", target.rpartition("/")[0])
+    node.check_output("echo %s | base64 -d >%s", base64.b64encode(source.read_bytes()).decode(), target)
+
+
+@pytest.fixture(scope="session")
+def sets(nodes):
+    """Have the lab's data set and the mock on the head; return the folder of the set."""
+    head, here = nodes["a2-node0"], LAB_TOOL.parent
+    for name in ("test.jsonl", "train.jsonl"):
+        copy(here / "sets" / "gsm8k_lab" / name, head, f"{SET}/{name}")
+    copy(here / "mock_service.py", head, "/opt/mock_service.py")
+    return SET
+
+
+@pytest.fixture(scope="session")
+def lm_eval():
+    """Have the packages of lm_eval in the lab's index, and the image to build upon in its registry."""
+    lab("client", "lm_eval")
+
+
+@pytest.fixture(scope="session")
+def aisbench():
+    """The same of AISBench, which is a gigabyte more."""
+    lab("client", "aisbench")
+
+
+@pytest.fixture
+def mock(nodes, sets):
+    """Return a context manager: a service that gets wrong what its arguments say, where the group's would be."""
+    head = nodes["a2-node0"]
+
+    @contextlib.contextmanager
+    def serve(*args):
+        head.check_output(f"systemd-run --quiet --collect --unit lab-mock python3 /opt/mock_service.py --port 8000 --questions {sets}/test.jsonl "
+                          + " ".join(args))
+        try:
+            wait_until(answers, 20, "the mock answers")
+            yield
+        finally:
+            head.check_output("systemctl stop lab-mock")
+
+    return serve

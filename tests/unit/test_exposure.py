@@ -15,12 +15,13 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import plan, request
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
+from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import Group
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import web_server
 
 BIN = Path(sys.executable).parent
 KEY = "k3y-of-the-service"
 PASSWORD = "opens-the-vault"
-ANSWER = {"model": "deepseek_r1", "choices": [{"text": " bright"}], "usage": {"prompt_tokens": 6, "completion_tokens": 50}}
+ANSWER = {"model": "deepseek_r1", "choices": [{"text": " bright", "finish_reason": "length"}], "usage": {"prompt_tokens": 6, "completion_tokens": 50}}
 
 
 @pytest.fixture
@@ -103,10 +104,34 @@ def test_secrets_reach_the_nodes_that_need_them_once_root_only_and_unseen(play, 
 def test_a_group_with_key_and_tls_is_verified_and_the_key_is_unseen(play, files, tmp_path):
     made = planned(files)
     with web_server(lambda asked: (200, ANSWER), tls=certificates.SIGNED + certificates.SIGNED_KEY) as server:
-        made["groups"]["vllm"].update(head="localhost", api={"url": server.url, "ca_file": str(tmp_path / "ca")})
         tasks = [include("serve_verify", serve_verify_expected="bright"), include("serve_verify", serve_verify_expected="dark")]
-        status, said = play(tasks, {"serve_verify_groups": made["groups"]})
+        status, said = play(tasks, verified(made, url=server.url, ca_file=str(tmp_path / "ca")))
         assert status == 2 and "completion:  bright" in said and "tokens: 6 + 50" in said, said
-        assert "found ' bright'; wanted a completion by deepseek_r1 within 300 s with a match of 'dark'" in said, said
+        assert "answer_expected: found ' bright', wanted a match of 'dark' after 'The future of AI is'. Remedy: the engines compute" in said, said
         assert not re.search("^changed: ", said, re.MULTILINE) and KEY not in said
         assert [asked.headers["Authorization"] for asked in server.asked] == [f"Bearer {KEY}"] * 2
+
+
+def test_a_group_is_verified_in_full_and_all_its_faults_are_shown_at_once(play, files):
+    """With an API key that opens without being right, one rank that does not answer, and a stream that is cut off; one group serves well."""
+    made = planned(files)
+    bad = Group(key=KEY).breaks("no key", (200, {})).breaks("/v1/completions rank 3", (500, b"dead"))
+    bad.breaks("/v1/completions stream", lambda number, answer: bad.streamed("/v1/completions", [" cut"], end=False))
+    with web_server(Group(key=KEY)) as server, web_server(bad) as other:
+        variables = verified(made, url=server.url)
+        good = [include("serve_verify", serve_verify_depth="full", serve_verify_questions=[{"prompt": "1 + 1 =", "expected": "sea", "max_tokens": 9}])]
+        status, said = play(good, variables)
+        assert status == 0 and "completion:  bright" in said and "14 checks: none failed." in said, said
+        assert "[pass] localhost vllm: verify_whole: found 10 of 10 questions asked" in said and KEY not in said
+        variables["serve_verify_groups"]["other"] = {**variables["serve_verify_groups"]["vllm"], "api": {"url": other.url}}
+        status, said = play([include("serve_verify", serve_verify_depth="full")], variables)
+    assert status == 2 and KEY not in said, said
+    failed = said[said.index("fatal: "):]
+    assert re.findall(r"\[fail\] localhost (other[^:]*): (\w+): found", failed) == [
+        ("other /v1/completions", "stream_answers"), ("other rank 3", "rank_answers"), ("other no key", "api_key_refused")], said
+
+
+def verified(made, **api):
+    """Return the variables of serve_verify for a group whose head is this machine."""
+    made["groups"]["vllm"].update(head="localhost", hosts=["localhost"], api=api)
+    return {"serve_verify_groups": made["groups"], "serve_verify_hosts": {"localhost": made["hosts"]["n1"]}}

@@ -38,7 +38,7 @@ WORDING = {
     "whose container still runs.": "data/words/wait.yml",
     "it was removed while the group started": "data/words/wait.yml",
     "This node starts at data-parallel rank": "data/causes/serve.yml",
-    "a completion did not come back within": "plugins/plugin_utils/status.py",
+    "a completion did not come back within": "plugins/plugin_utils/judge_api.py",
     "killed by the kernel: out of memory": "plugins/plugin_utils/status.py",
     "no such container": "plugins/plugin_utils/status.py",
     "running, started again": "plugins/plugin_utils/status.py",

@@ -85,6 +85,9 @@ def variables() -> dict:
         "vllm_image_registries": [shape.REGISTRY],
         "vllm_weights_source": {"kind": "modelscope", "id": shape.MODEL_ID, "revision": "master", "endpoint": f"http://{shape.HUB}"},
         "vllm_extra_env": ENGINE_ENV,
+        "eval_client_base_image": f"{shape.REGISTRY}/{shape.PYTHON_IMAGE}",
+        "eval_client_index_url": f"http://{shape.HUB}/simple",
+        "eval_client_trusted_hosts": [shape.HUB.partition(":")[0]],
     }
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 
-from lablib import access, bringup, nodes, shape
+from lablib import access, bringup, clients, nodes, shape
 from lablib.host import Engine
 from lablib.say import LabError, say
 from service_faults.table import FAULTS as SERVICE_FAULTS
@@ -72,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
     reboot.add_argument("node", metavar="NODE")
     reboot.set_defaults(run=_reboot)
 
+    client = commands.add_parser("client", help="have what an evaluation client's image is built from in registry and hub")
+    client.add_argument("tool", choices=clients.tools())
+    client.set_defaults(run=_client)
+
     execute = commands.add_parser("exec", help="run a command as root in one node")
     execute.add_argument("node", metavar="NODE")
     execute.add_argument("words", nargs=argparse.REMAINDER, metavar="CMD ...")
@@ -115,6 +119,15 @@ def _up(options: argparse.Namespace) -> None:
 def _down(options: argparse.Namespace) -> None:
     with bringup.only_one():
         bringup.down(options.purge)
+
+
+def _client(options: argparse.Namespace) -> int:
+    if not bringup.running():
+        print("no lab is up")
+        return 3
+    with bringup.only_one():
+        clients.provide(options.tool)
+    return 0
 
 
 def _build(_options: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ _LABELS = {
 
 def layers() -> list[Layer]:
     """The image's layers, bottom first; each is built when its own inputs changed."""
-    return [_base_layer(), wheel_layer(), _standin_layer()]
+    return [base_layer(), wheel_layer(), _standin_layer()]
 
 
 def config(tag: str) -> dict:
@@ -52,7 +52,8 @@ def config(tag: str) -> dict:
     }
 
 
-def _base_layer() -> Layer:
+def base_layer() -> Layer:
+    """Debian with Python and nothing else."""
     folder = rootfs.build()
 
     def make(part: Path) -> None:

@@ -56,7 +56,7 @@ def start(engine: Engine, image: str, registry_storage: Path, model: Path) -> No
         "run", *common, "--name", HUB_CONTAINER, "--network", f"container:{REGISTRY_CONTAINER}", "--stop-signal", "SIGINT",
         "-v", f"{LAB_SOURCE}/hub.py:/opt/hub.py:ro", "-v", f"{model}:/srv/model:ro", "-v", f"{folder}:/var/log/hub",
         image, "python3", "/opt/hub.py", "--port", shape.HUB.split(":")[1], "--access-log", "/var/log/hub/hub-access.jsonl",
-        "--model", f"{shape.MODEL_ID}=/srv/model",
+        "--model", f"{shape.MODEL_ID}=/srv/model", "--packages", "/var/log/hub/wheels",
     )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ ROCE_NETWORK = IPv4Network("198.18.77.0/24")
 
 MODEL_ID = "vllm-ascend/DeepSeek-R1-W8A8"
 ENGINE_REPOSITORY = "ascend/vllm-ascend"
+#: Python and pip, what the images of evaluation clients are built upon; `lab client` has it in the registry.
+PYTHON_IMAGE = "library/python:3.11"
 #: Bridges of the lab on this machine are called so.
 BRIDGE_PREFIX = "avl-"
 LABEL = "org.ascend-vllm.lab"

@@ -21,7 +21,7 @@ from lablib.say import LabError, run_logged, say, step
 # Where Debian's own python3.11 looks: no PYTHONPATH needed, which a start script might overwrite.
 SITE = "usr/local/lib/python3.11/dist-packages"
 _LOCK = LAB_SOURCE / "engine" / "requirements.lock"
-_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 # Not read by a server: 0.1 GB that every node would pull.
 _UNUSED = ("bin", "torch/include", "torch/test", "torch/share")
 
@@ -70,9 +70,9 @@ def _pip_install(python: str, site: Path, log: Path) -> None:
         # PyPI itself has no CPU-only torch: where no local wheel is configured, PyTorch's own index has it.
         if "No matching distribution found for torch" not in log.read_text(errors="replace"):
             raise
-        say(f"engine image: no CPU wheel of torch in the configured indexes, trying {_TORCH_INDEX}")
+        say(f"engine image: no CPU wheel of torch in the configured indexes, trying {TORCH_INDEX}")
         shutil.rmtree(site, ignore_errors=True)
-        run_logged([*command, "--extra-index-url", _TORCH_INDEX], log)
+        run_logged([*command, "--extra-index-url", TORCH_INDEX], log)
 
 
 def find_python() -> str:

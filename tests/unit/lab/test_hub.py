@@ -34,7 +34,9 @@ def served(tmp_path):
     (folder / "weights.safetensors").write_bytes(WEIGHTS)
     (folder / "extra" / "deep" / "note.txt").write_text("a note")
     log = tmp_path / "access.jsonl"
-    server = hub.Hub(("127.0.0.1", 0), {MODEL: hub.scan(folder)}, log)
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "typing_extensions-4.16.0-py3-none-any.whl").write_bytes(b"a wheel")
+    server = hub.Hub(("127.0.0.1", 0), {MODEL: hub.scan(folder)}, log, tmp_path / "wheels")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server.server_address, log
@@ -201,7 +203,9 @@ def test_a_client_that_goes_away_is_counted_for_what_it_got(tmp_path):
     with (folder / "big").open("wb") as big:
         big.truncate(size)
     log = tmp_path / "access.jsonl"
-    server = hub.Hub(("127.0.0.1", 0), {MODEL: hub.scan(folder)}, log)
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "typing_extensions-4.16.0-py3-none-any.whl").write_bytes(b"a wheel")
+    server = hub.Hub(("127.0.0.1", 0), {MODEL: hub.scan(folder)}, log, tmp_path / "wheels")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -292,3 +296,13 @@ def test_a_large_file_is_kept_by_its_hash_in_the_other_protocol(tmp_path):
 def test_what_the_other_protocol_does_not_have_is_said_with_its_code(served, path, code):
     answer, _body = ask(served[0], path)
     assert (answer.status, answer.headers["X-Error-Code"]) == (404, code)
+
+
+def test_packages_are_found_as_pip_asks_for_them(served):
+    address, dummy = served
+    for name in ("typing-extensions", "typing_extensions", "Typing.Extensions"):
+        answer, page = ask(address, f"/simple/{name}/")
+        assert answer.status == 200 and b'href="/packages/typing_extensions-4.16.0-py3-none-any.whl"' in page
+    assert ask(address, "/packages/typing_extensions-4.16.0-py3-none-any.whl")[1] == b"a wheel"
+    for path in ("/simple/typing/", "/packages/other-1-py3-none-any.whl", "/packages/..%2Fmodel%2Fconfig.json"):
+        assert ask(address, path)[0].status == 404

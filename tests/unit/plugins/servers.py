@@ -71,6 +71,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             # Silence until the test ends.
             self.server.over.wait(30)
             return
+        if callable(answer):
+            # It writes as it likes, when it likes.
+            answer(self)
+            return
         if isinstance(answer, bytes):
             # Not HTTP at all.
             self.wfile.write(answer)
@@ -128,8 +132,8 @@ def _running(server, answer):
 def web_server(answer, tls=False):
     """Serve on loopback while the block runs; yields the server with C(port), C(url) and C(asked), the requests so far.
 
-    C(answer) is a function Asked -> (status[, body or value that becomes JSON[, headers]]), bytes to send as they are, or None
-    for silence. C(tls): whether to serve HTTPS, or with which certificate and key, as PEM.
+    C(answer) is a function Asked -> (status[, body or value that becomes JSON[, headers]]), bytes to send as they are, a function
+    (handler, with C(wfile) and C(server.over)) that sends them, or None for silence. C(tls): whether to serve HTTPS, or with which certificate and key, as PEM.
     """
     server = _Tcp(("127.0.0.1", 0), _Handler)
     server.port = server.server_address[1]

@@ -1,0 +1,57 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a client and wait for it, showing progress; see the module of the same name for its documentation."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.ascend.vllm.plugins.module_utils import client_runs
+from ansible_collections.ascend.vllm.plugins.plugin_utils import client_lines
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Begin the client or join it, and look at it in slices until it has ended."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        """Run; fails when the client cannot be run, whatever its exit status is when it can."""
+        super().run(tmp, task_vars)
+        dummy, args = self.validate_argument_spec(argument_spec=dict(client_runs.SPEC, progress={"type": "str", "default": ""}))
+        host, options = task_vars["inventory_hostname"], dict(args)
+        options["slice_s"] = min(args["slice_s"], 5.0)
+        try:
+            pattern = re.compile(options.pop("progress"))
+        except re.error as error:
+            return {"failed": True, "msg": f"progress: found {args['progress']!r}, wanted a regular expression: {error}. Remedy: correct it."}
+        nothing = {"rc": None, "timed_out": False, "error": None, "seconds": 0.0, "files": {}, "left_out": [], "log": "", "joined": False}
+        if self._task.check_mode:
+            return dict(nothing, changed=True)
+        start, joined, answer, first = time.monotonic(), False, {}, None
+        while True:
+            step = "watch" if answer else "begin"
+            answer = self._execute_module(module_name="ascend.vllm.client_progress", module_args=dict(options, step=step), task_vars=task_vars)
+            if answer.get("failed") or "running" not in answer:
+                return dict(answer, failed=True, msg=f"{host}: {answer.get('msg', 'the module ended without a result')}")
+            joined = joined or answer["joined"]
+            if not answer["running"]:
+                break
+            done = client_lines.count(answer["log"], pattern)
+            # For the rate: what had been done when somebody began to watch.
+            first = (time.monotonic(), done[0]) if done and first is None else first
+            display.display("  " + client_lines.line(host, args["name"], answer["seconds"], done, answer["log"], first, time.monotonic()))
+        # The results are here: what they were read from is not needed any more.
+        last = self._execute_module(module_name="ascend.vllm.client_progress", module_args=dict(options, step="done"), task_vars=task_vars)
+        if last.get("failed"):
+            display.warning(f"{host}: what was left of the client was not removed: {last.get('msg', '')}")
+        result = {key: answer[key] for key in ("rc", "timed_out", "error", "files", "left_out")}
+        result.update(changed=True, joined=joined, log="\n".join(answer["log"]), seconds=answer["seconds"] or round(time.monotonic() - start, 1))
+        return result

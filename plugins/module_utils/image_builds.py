@@ -1,0 +1,75 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One build of an image by the Docker engine, as a background.Job: the engine gives up a build when its client is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+
+from ansible_collections.ascend.vllm.plugins.module_utils import background
+
+#: Lines of the build that are kept.
+KEPT = 60
+#: The label of stages that are not needed once the image is there; its value is the image's name.
+STAGE = "ascend.vllm.stage"
+#: The options of a build, as an argument_spec.
+SPEC = {
+    "name": {"type": "str", "required": True},
+    "dir": {"type": "path", "required": True},
+    "folders": {"type": "dict", "default": {}},
+    # The address of a proxy may have a password.
+    "args": {"type": "dict", "default": {}, "no_log": True},
+    "labels": {"type": "dict", "default": {}},
+    "network": {"type": "str", "default": "host"},
+    "need_mb": {"type": "int", "default": 0},
+    "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+}
+_STEP = re.compile(r"^Step \d+/\d+ : \S+")
+
+
+def job(tag, folder=None):
+    """Return the background.Job that builds an image of this name."""
+    return background.Job("build-%s" % hashlib.sha256(tag.encode("utf-8")).hexdigest()[:12], folder)
+
+
+def fresh(tag):
+    """Return the state of a build that has just begun."""
+    return {"tag": tag, "step": "", "said": [], "events": 0, "done": False, "error": None}
+
+
+def fold(state, event):
+    """Change a state by what the engine said."""
+    state["events"] += 1
+    if event.get("error"):
+        state["error"] = " ".join(str(event["error"]).split())
+    lines = [line.strip() for line in re.split(r"[\r\n]+", str(event.get("stream") or event.get("status") or "")) if line.strip()]
+    for line in lines:
+        if _STEP.match(line):
+            state["step"] = line[:200]
+    state["said"] = (state["said"] + [line[:500] for line in lines])[-KEPT:]
+
+
+def carry_on(own, engine, given, clock=time.monotonic):
+    """Build and tell the job C(own) how far it is. C(given): C({name, dir, folders, args, labels, network})."""
+    state, told = fresh(given["name"]), clock()
+    try:
+        args = dict(given["args"], STAGE=given["name"])
+        for event in engine.build(given["name"], given["dir"], given["folders"], args, given["labels"], given["network"]):
+            fold(state, event)
+            if clock() - told >= background.WRITE_S:
+                own.tell(state)
+                told = clock()
+        if state["error"] is None and engine.image(given["name"]) is None:
+            state["error"] = "the engine said nothing of a failure, but has no image %s" % given["name"]
+        state["done"] = state["error"] is None
+    except OSError as error:
+        state["error"] = str(error)
+    if state["done"]:
+        try:
+            engine.prune_images("%s=%s" % (STAGE, given["name"]))
+        except OSError as error:
+            state["said"].append("the stages of the build stay on the node: %s" % error)
+    own.tell(state)

@@ -1,0 +1,75 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""evaluation_info against an API on a real port and folders on a real disk."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.modules import evaluation_info
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+
+KEY = "k3y-of-the-service"
+
+
+@pytest.fixture
+def ask(run_module, monkeypatch, tmp_path):
+    """A function (base URL, **parameters) -> the module's result."""
+    quiet_proxies(monkeypatch, "http://127.0.0.1:1")
+    given = {"weights_dir": str(tmp_path), "results_dir": str(tmp_path / "a" / "b")}
+    return lambda url=None, **parameters: run_module(evaluation_info, **dict(given, **({"url": url} if url else {}), **parameters))
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_models_and_the_length_of_their_context_past_any_proxy(ask, check):
+    listed = [{"id": "deepseek_r1", "max_model_len": 35000}, {"id": "lora"}, {"name": "x"}, 7, {"id": "y", "max_model_len": True}]
+    with web_server(lambda asked: (200, {"data": listed})) as server:
+        result = ask(server.url, api_key=KEY, check=check)
+        (asked,) = server.asked
+    assert (asked.method, asked.path, asked.headers["Authorization"]) == ("GET", "/v1/models", "Bearer " + KEY)
+    assert result["service"] == {"status": 200, "error": None, "models": [
+        {"id": "deepseek_r1", "max_model_len": 35000}, {"id": "lora", "max_model_len": None}, {"id": "y", "max_model_len": None}]}
+    assert (result["failed"], result["changed"]) == (False, False) and KEY not in json.dumps(result)
+
+
+@pytest.mark.parametrize(("answer", "status", "words"), [
+    ((401, b'{"error": "Unauthorized"}'), 401, "Unauthorized"),
+    ((200, b"<html>"), 200, "something else than a list of models"),
+    ((200, {"data": None}), 200, "no list of models"),
+    (b"nonsense\r\n\r\n", None, ""),
+])
+def test_what_is_no_answer_is_said(ask, answer, status, words):
+    with web_server(lambda asked: answer) as server:
+        found = ask(server.url, timeout_s=5)["service"]
+    assert (found["status"], found["models"]) == (status, []) and words in found["error"]
+
+
+def test_nobody_listens_and_nobody_is_asked(ask):
+    found = ask("http://127.0.0.1:%d" % free_port())["service"]
+    assert found["status"] is None and "refused" in found["error"]
+    assert ask()["service"] == {"status": None, "error": None, "models": []}
+
+
+def test_a_service_that_is_silent_does_not_hold_it_up(ask):
+    with web_server(lambda asked: None) as server:
+        found = ask(server.url, timeout_s=0.3)["service"]
+    assert found["status"] is None and found["error"]
+
+
+def test_a_tokenizer_is_a_vocabulary(ask, tmp_path):
+    assert ask()["tokenizer"] == {"files": [], "error": None}
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert ask()["tokenizer"]["files"] == []
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "model-1.safetensors").write_text("")
+    assert ask()["tokenizer"]["files"] == ["tokenizer.json", "tokenizer_config.json"]
+    gone = ask(weights_dir=str(tmp_path / "gone"))["tokenizer"]
+    assert gone["files"] == [] and str(tmp_path / "gone") in gone["error"]
+
+
+def test_room_is_that_of_the_nearest_folder_there_is(ask, tmp_path):
+    room = ask()["room"]
+    assert (room["path"], room["error"]) == (str(tmp_path), None) and room["free_mb"] > 0
