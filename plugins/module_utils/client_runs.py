@@ -285,7 +285,7 @@ class ContainerRun(Run):
         stated = (image.get("Config") or {}).get("User") or ""
         unprivileged = not given["devices"]
         user = given["user"] or (stated if not unprivileged or stated.partition(":")[0] not in ("", "0", "root") else USER) or "0:0"
-        numbers = [part for part in ("0" if part == "root" else part for part in user.split(":"))]
+        numbers = ["0" if part == "root" else part for part in user.split(":")]
         if not all(part.isdigit() for part in numbers) or len(numbers) > 2:
             raise RunError(self.where, "user %s" % user, "numbers, as uid:gid", "state the user of the client as numbers")
         owner = [int(numbers[0]), int(numbers[-1])]

@@ -90,8 +90,8 @@ def obstacle(engine, given):
             return "no folder %s" % folder, "a folder with the files of the build", "put them there, or correct its path"
     root = (engine.info() or {}).get("DockerRootDir") or "/var/lib/docker"
     # An engine elsewhere has its own disk, of which nothing is known here.
-    free = shutil.disk_usage(root).free >> 20 if os.path.isdir(root) else None
-    if free is not None and free < given["need_mb"]:
+    free = shutil.disk_usage(root).free >> 20 if os.path.isdir(root) else given["need_mb"]
+    if free < given["need_mb"]:
         return ("%d MB free at %s" % (free, root), "%d MB to build the image" % given["need_mb"],
                 "make room there, or give the image as an archive (eval_client_archives) or a name to pull (eval_client_images)")
     return None

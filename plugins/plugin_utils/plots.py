@@ -144,7 +144,7 @@ class Scale:
             floor, ceiling = limits
             low, high = low if floor is None else max(low, floor), high if ceiling is None else min(high, ceiling)
             if not high > low:
-                low, high = high - 1.0, high
+                low = high - 1.0
             self.ticks = linear_ticks(low, high)
         self.low, self.high = self.ticks[0], self.ticks[-1]
 

@@ -400,8 +400,8 @@ class _View:
         rows = []
         for record in records:
             found = {latency: part(part(record, "performance"), f"{latency}_ms") for latency in there}
-            rows.append({"load": self.load(record), "cells": [number_text(found[latency].get(statistic), whole=False) or self.texts["absent"]
-                                                               for latency in there for statistic, dummy in STATISTICS]})
+            cells = [number_text(found[latency].get(statistic), whole=False) or self.texts["absent"] for latency in there for statistic, dummy in STATISTICS]
+            rows.append({"load": self.load(record), "cells": cells})
         return {"latencies": [{"name": latency.upper(), "title": self.texts[latency]} for latency in there], "latency_rows": rows,
                 "statistics": [self.texts["mean"] if statistic == "mean" else statistic for statistic, dummy in STATISTICS]}
 

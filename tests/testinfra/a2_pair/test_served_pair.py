@@ -109,10 +109,26 @@ def test_check_mode_on_a_served_pair_changes_nothing(playbook, picture):
 
 
 def test_verify_alone(playbook):
-    """ansible-playbook ascend.vllm.verify shows the completion."""
+    """ansible-playbook ascend.vllm.verify shows the completion, and what else it asked for."""
     run = playbook("ascend.vllm.verify")
     assert run.rc == 0, run.out
-    assert "completion: " in run.text
+    for words in ("completion: ", "api_models", "chat_answers", "stream_answers", "rank_answers"):
+        assert words in run.text, words
+
+
+def test_a_benchmark_makes_the_baseline_of_its_load_and_is_judged_by_it(playbook, tmp_path):
+    """vllm bench serve in the head's container; the second run, against a baseline that the site cannot reach, fails."""
+    load = ("-e", "benchmark_request_rates=inf", "-e", "benchmark_num_prompts=6", "-e", "benchmark_input_len=16", "-e", "benchmark_output_len=8",
+            "-e", f"vllm_report_dir={tmp_path}")
+    run = playbook("ascend.vllm.benchmark", *load)
+    assert run.rc == 0, run.out[-4000:]
+    (record,) = json.loads((tmp_path / "benchmark.json").read_text())["records"]
+    assert (record["samples"]["done"], record["samples"]["failed"]) == (6, 0) and record["performance"]["output_throughput"] > 0
+    store = tmp_path / "results" / "vllm" / "baselines.json"
+    (baseline,) = json.loads(store.read_text()).items()
+    store.write_text(json.dumps({baseline[0]: {**baseline[1], "value": baseline[1]["value"] * 1000}}))
+    run = playbook("ascend.vllm.benchmark", *load)
+    assert run.rc != 0 and "below" in run.text and "Remedy" in run.text, run.out[-4000:]
 
 
 def test_the_built_tarball_by_name_from_an_empty_directory(picture):

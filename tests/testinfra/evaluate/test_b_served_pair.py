@@ -15,6 +15,8 @@ import pytest
 from conftest import answers, complete, inspect
 from test_a_gates import record_of
 
+# On the pair of a2_pair, `make test` verifies and runs a benchmark; here are all of them.
+pytestmark = pytest.mark.extra
 QUICK = ("-e", "preflight_mesh=off")
 LOAD = ("-e", "benchmark_num_prompts=6", "-e", "benchmark_input_len=16", "-e", "benchmark_output_len=8")
 
@@ -79,7 +81,6 @@ def test_the_real_engine_is_evaluated(playbook, sets, lm_eval, reports):
     assert run.rc != 0 and record_of(directory)["gate"]["outcome"] == "below", run.out[-4000:]
 
 
-@pytest.mark.extra
 @pytest.mark.parametrize("verb", ["evaluate", "benchmark"])
 def test_the_real_engine_with_aisbench(playbook, sets, aisbench, reports, verb):
     given, directory = reports
@@ -91,7 +92,6 @@ def test_the_real_engine_with_aisbench(playbook, sets, aisbench, reports, verb):
     assert record["samples"]["failed"] == 0 and record["gate"]["outcome"] in ("none", "pass"), record
 
 
-@pytest.mark.extra
 def test_a_gate_of_site_and_of_upgrade(playbook, nodes, sets, lm_eval, reports):
     """A set whose gate cannot be reached: site.yml fails and the pair goes on serving; upgrade brings back what served."""
     given, dummy = reports
@@ -113,7 +113,6 @@ def test_a_gate_of_site_and_of_upgrade(playbook, nodes, sets, lm_eval, reports):
     assert playbook("site.yml", *QUICK).rc == 0
 
 
-@pytest.mark.extra
 def test_latency_and_throughput_with_an_engine_of_their_own(playbook, nodes, reports):
     given, directory = reports
     assert playbook("ascend.vllm.stop").rc == 0

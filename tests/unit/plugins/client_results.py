@@ -20,8 +20,11 @@ ABBR = {"aisbench": "vllm-api-general-chat", "aisbench_perf": "vllm-api-stream-c
 #: As much of the configuration of a run as a gate looks at.
 CONFIGURED = {
     "lm_eval": {"argv": ["lm_eval", "run", "--model", "local-completions"], "files": {"gsm8k_local.yaml": 'include: "/t/gsm8k/gsm8k.yaml"\n'}},
-    "aisbench": {"argv": ["ais_bench", "/c/client.py"], "files": {"client.py": "temperature=0.6, top_p=0.95 from gsm8k.gsm8k_gen_0_shot_cot_chat_prompt "
-                                                                 "gpqa_gen_0_shot_cot_chat_prompt aime2024_gen_0_shot_chat_prompt"}},
+    "aisbench": {
+        "argv": ["ais_bench", "/c/client.py"],
+        "files": {"client.py": "temperature=0.6, top_p=0.95 from gsm8k.gsm8k_gen_0_shot_cot_chat_prompt gpqa_gen_0_shot_cot_chat_prompt "
+                               "aime2024_gen_0_shot_chat_prompt"},
+    },
 }
 
 

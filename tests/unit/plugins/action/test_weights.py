@@ -33,7 +33,8 @@ def run(module, script, **args):
         clock.now += answer.pop("takes", 5.0)
         return answer
 
-    with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", SimpleNamespace(display=lines.append, warning=lines.append)), \
+    shown = SimpleNamespace(display=lines.append, warning=lines.append)
+    with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", shown), \
             mock.patch.object(module, "time", SimpleNamespace(monotonic=lambda: clock.now)):
         result = plugin.run(None, {"inventory_hostname": "n0"})
     return {"result": result, "lines": lines, "calls": calls}

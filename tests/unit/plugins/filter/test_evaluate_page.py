@@ -23,7 +23,8 @@ def test_the_report_is_plain_data_from_lazy_records():
 
 
 @pytest.mark.parametrize(("records", "verb", "history", "said"), [
-    ("text", "evaluate", [], "records is a text"), ({"a": 1}, "evaluate", [], "records is a mapping"), ([1], "evaluate", [], "records is a list with an integer"),
+    ("text", "evaluate", [], "records is a text"),
+    ({"a": 1}, "evaluate", [], "records is a mapping"), ([1], "evaluate", [], "records is a list with an integer"),
     ([], "evaluate", None, "history is NoneType"), ([], "measure", [], "the verb is 'measure', wanted one of evaluate, benchmark"),
 ])
 def test_what_is_no_record_is_refused(records, verb, history, said):

@@ -35,7 +35,8 @@ def test_nobody_to_ask_is_a_pattern_that_matches_nobody():
 
 @pytest.mark.parametrize("which", ["nodes", "heads"])
 @pytest.mark.parametrize(("plan", "words"), [
-    ({"groups": {"d": {"role": "decode"}, "p": {"role": "prefill"}}, "proxies": {"proxy": {"name": "vllm-proxy"}}}, "group d of role decode, group p of role prefill."),
+    ({"groups": {"d": {"role": "decode"}, "p": {"role": "prefill"}}, "proxies": {"proxy": {"name": "vllm-proxy"}}},
+     "group d of role decode, group p of role prefill."),
     ({"groups": {"a": {"role": "serve"}}, "proxies": {"proxy": {"name": "vllm-proxy"}}}, "the proxy vllm-proxy."),
 ])
 def test_what_is_only_planned_is_not_acted_on(which, plan, words):
