@@ -26,8 +26,10 @@ LIST = os.path.join(INCOMING, "manifest.json")
 LOCK = ".ascend-vllm-weights.lock"
 #: Files are asked for in batches of about this size (bytes): a connection costs 0.3 s of a processor, most of it for rrsync and SSH's keys.
 BATCH = 256 << 20
-#: Seconds between two looks at a node that has not everything yet: each is a connection, too.
-LOOK_EVERY_S = 2.0
+#: A batch of up to so many bytes goes over the connection that looks are made over: one of its own would take about as long to make.
+SHARED = 64 << 20
+#: Seconds between two looks at a node that has not everything yet.
+LOOK_EVERY_S = 1.0
 #: Seconds between two looks at what has come of a batch: the next node waits for it.
 LAND_EVERY_S = 0.3
 #: Seconds of one step of a copy that goes on by itself: transfers are ended and begun anew after them, which costs a second or two.
@@ -244,7 +246,8 @@ class Relay:
     def _batch(self, upstream, batch, limit, deadline):
         """Fetch one batch and prove it; what is under way at C(deadline) goes on where it was in the next call."""
         begun = {entry["path"] for entry in batch if os.path.lexists(os.path.join(self._incoming, entry["path"]))}
-        process = upstream.start([entry["path"] for entry in batch], self._incoming + "/", limit)
+        shared = sum(entry["size"] for entry in batch) <= SHARED
+        process = upstream.start([entry["path"] for entry in batch], self._incoming + "/", limit, shared)
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), process.terminate)
         timer.start()
         try:
@@ -315,6 +318,11 @@ class Relay:
             partial = manifest.read_partial(self.root)
             partial["hashes"].update(landed)
             manifest.write_partial(self.root, partial)
+
+    def close(self):
+        """End what connections there are."""
+        for upstream in self.upstreams:
+            upstream.close()
 
     def clean(self):
         """Remove what is not needed any more."""
@@ -477,6 +485,7 @@ def carry_on(relay, own, streams=4, limit=0, stall_s=60.0, full=False, lease_s=L
     except Exception as error:  # pylint: disable=broad-except
         # Nobody sees a traceback of this process.
         about["error"] = "%s: the copy ended with %s: %s. Remedy: run again; what is whole is kept." % (relay.root, type(error).__name__, error)
+    relay.close()
     over.set()
     ticker.join()
     own.tell(dict(relay.progress(), left_bytes=0, phase="complete", **about) if about["done"] else dict(about, **relay.progress()))

@@ -8,6 +8,8 @@ The other side allows one key one thing: C(rrsync -ro DIRECTORY), so every path 
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import shlex
 import subprocess
@@ -15,6 +17,8 @@ import tempfile
 
 #: Seconds until a node that is gone is taken for gone: to connect, and without a byte.
 CONNECT_S, SILENT_S = 10, 60
+#: Seconds that a shared connection stays when nobody uses it: longer than the time between two looks.
+PERSIST_S = 15
 #: Ciphers that the processors of the nodes have instructions for; AES-GCM needs no MAC of its own.
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr,chacha20-poly1305@openssh.com"
 #: rsync(1), EXIT VALUES: some files could not be transferred (23), or vanished (24). The others of the call are there.
@@ -47,33 +51,48 @@ class Upstream:
     def __init__(self, node, key_file, known_hosts_file, rsync="rsync"):
         self.name = node["name"]
         self._rsync = rsync
-        self._remote = "%s@%s:./" % (node["user"], node["address"])
+        self._host = "%s@%s" % (node["user"], node["address"])
         self._shell = shell(key_file, known_hosts_file, node["port"])
+        # Beside the key, where only root reads; short, because the path of a socket may have 108 bytes.
+        name = hashlib.sha256((self._shell + self._host).encode("utf-8")).hexdigest()[:8]
+        self._socket = os.path.join(os.path.dirname(key_file), "mux-" + name)
 
-    def command(self, options, destination=None):
-        """Return the argv of a call."""
-        argv = [self._rsync, "-8", "--no-motd", "--timeout=%d" % SILENT_S, "-e", self._shell] + options + [self._remote]
+    def command(self, options, destination=None, shared=False):
+        """Return the argv of a call; C(shared): over a connection that such calls have in common, which takes no time to make.
+
+        A connection has one processor at each end to cipher with: what is large is quicker over one of its own.
+        """
+        more = " -o ControlMaster=auto -o ControlPersist=%d -o ControlPath=%s" % (PERSIST_S, shlex.quote(self._socket)) if shared else ""
+        argv = [self._rsync, "-8", "--no-motd", "--timeout=%d" % SILENT_S, "-e", self._shell + more] + options + [self._host + ":./"]
         return argv + [destination] if destination else argv
+
+    def close(self):
+        """End the shared connection, if there is one."""
+        if os.path.exists(self._socket):
+            subprocess.run(  # pylint: disable=ansible-bad-function
+                ["ssh", "-F", "none", "-O", "exit", "-o", "ControlPath=" + self._socket, self._host], stdin=subprocess.DEVNULL, capture_output=True,
+                check=False)
 
     def sizes(self):
         """Return C((path -> size in bytes of every regular file, problem or None))."""
         # Several run at a time and are ended when the time is up: run_command of a module can do neither.
         done = subprocess.run(  # pylint: disable=ansible-bad-function
-            self.command(["--list-only", "-r", "--no-h"]), stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="surrogateescape", check=False)
+            self.command(["--list-only", "-r", "--no-h"], shared=True), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="surrogateescape", check=False)
         if done.returncode not in (0,) + PARTLY:
             return {}, ended(done.returncode, done.stderr)
         return listed(done.stdout), None
 
-    def start(self, paths, destination, limit=0):
+    def start(self, paths, destination, limit=0, shared=False):
         """Begin to fetch files below a directory; return the process. What is there of a file is kept and gone on with.
 
-        C(limit): bytes per second, 0 for none. Call finish with the process.
+        C(limit): bytes per second, 0 for none. C(shared): as for command. Call finish with the process.
         """
         options = ["--append", "--files-from=-", "--from0"] + (["--bwlimit=%dK" % max(1, limit // 1024)] if limit else [])
         # A file, which never fills: nobody reads what rsync says before it has ended.
         said = tempfile.TemporaryFile()
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            self.command(options, destination), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+            self.command(options, destination, shared), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
         process.said = said
         try:
             process.stdin.write(b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths))
@@ -85,7 +104,7 @@ class Upstream:
 
     def fetch(self, paths, destination):
         """Fetch a few small files; return the problem or None. Raises LocalError."""
-        return finish(self.start(paths, destination))
+        return finish(self.start(paths, destination, shared=True))
 
 
 def ended_within(process, seconds):

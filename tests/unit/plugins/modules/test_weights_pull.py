@@ -9,6 +9,7 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils import background, manifest, relay, weights
+from ansible_collections.ascend.vllm.plugins.module_utils import background, manifest, relay, rsync, weights
 from ansible_collections.ascend.vllm.plugins.modules import weights_dir, weights_pull
 from ansible_collections.ascend.vllm.tests.unit.plugins.model_dir import SHARDS, fill, flip
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port
@@ -42,6 +43,8 @@ class Chain:
         number, port = len(self.ports), free_port()
         here = self.place / f"n{number}"
         (here / "w").mkdir(parents=True)
+        # Each node has its own, beside which its connections' sockets are.
+        shutil.copy(self.key, here / "key")
         public = (self.place / "key.pub").read_text(encoding="ascii")
         (here / "authorized_keys").write_text(f'restrict,command="/usr/bin/rrsync -ro {here}/w" {public}', encoding="ascii")
         (here / "authorized_keys").chmod(0o600)
@@ -67,15 +70,18 @@ class Chain:
         return str(self.place / f"n{number}" / "w")
 
     def stop(self, number: int):
-        """A node dies."""
+        """A node dies, with all of its connections."""
+        children = Path(f"/proc/{self.daemons[number].pid}/task/{self.daemons[number].pid}/children").read_text(encoding="ascii").split()
         self.daemons[number].kill()
         self.daemons[number].wait()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
 
     def options(self, number: int, fingerprint: str, **more) -> dict:
         """Return the module's options for a node."""
         before = [{"name": f"n{n}", "address": "127.0.0.1", "port": self.ports[n], "user": getpass.getuser()} for n in reversed(range(number))]
-        return {"weights": dict(SOURCE, dir=self.dir(number)), "fingerprint": fingerprint, "upstreams": before, "key_file": str(self.key),
-                "known_hosts_file": str(self.known), "begin": True, "slice_s": 60, **more}
+        return {"weights": dict(SOURCE, dir=self.dir(number)), "fingerprint": fingerprint, "upstreams": before,
+                "key_file": str(self.place / f"n{number}" / "key"), "known_hosts_file": str(self.known), "begin": True, "slice_s": 60, **more}
 
 
 @pytest.fixture
@@ -109,7 +115,10 @@ def jobs(tmp_path_factory, monkeypatch):
 def one_step(given: dict, **more) -> dict:
     """Do one step of what a copy does again and again, in this process."""
     work = relay.Relay(given["weights"], given["upstreams"], given["fingerprint"], given["key_file"], given["known_hosts_file"], more.pop("gave_up", {}))
-    return relay.step(work, **more)
+    try:
+        return relay.step(work, **more)
+    finally:
+        work.close()
 
 
 def complete(root: str) -> bool:
@@ -428,6 +437,25 @@ def test_a_copy_of_other_weights_makes_room_for_the_one_that_is_wanted(chain, ru
     other = run_module(weights_dir, weights=dict(SOURCE, dir=chain.dir(0)), state="verified")
     found = run_module(weights_pull, **chain.options(1, other["fingerprint"]))
     assert (found["done"], found["fingerprint"]) == (True, other["fingerprint"]) and os.path.exists(os.path.join(chain.dir(1), "more.bin"))
+
+
+def test_looks_share_a_connection_which_is_ended_with_the_copy(chain, run_module):
+    given = chain.options(1, chain.fingerprint)
+    children = Path(f"/proc/{chain.daemons[0].pid}/task/{chain.daemons[0].pid}/children")
+    upstream = rsync.Upstream(given["upstreams"][0], given["key_file"], given["known_hosts_file"])
+    try:
+        sizes, problem = upstream.sizes()
+        first = children.read_text(encoding="ascii").split()
+        assert problem is None and sizes[SHARDS[0]] and len(first) == 1
+        assert upstream.sizes() == (sizes, None) and children.read_text(encoding="ascii").split() == first
+    finally:
+        upstream.close()
+    deadline = time.monotonic() + 10
+    while children.read_text(encoding="ascii").split():
+        assert time.monotonic() < deadline, "the connection stays"
+        time.sleep(0.05)
+    assert run_module(weights_pull, **given)["done"]
+    assert [path.name for path in (chain.place / "n1").iterdir() if path.is_socket()] == []
 
 
 def test_what_was_never_begun_is_said(chain, run_module):

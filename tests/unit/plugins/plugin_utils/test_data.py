@@ -216,3 +216,13 @@ def test_a_recipe_that_is_not_whole_is_refused_when_it_is_selected(change, words
     assert recipe is None
     assert [(check["host"], check["device"]) for check in checks] == [("h", "vllm_model")]
     assert words in checks[0]["observed"] and checks[0]["remedy"]
+
+
+def test_a_file_is_read_anew_when_it_changed_and_nobody_shares_what_was_read(tmp_path):
+    path = tmp_path / "x.yml"
+    path.write_text("a: {b: [1]}\n", encoding="utf-8")
+    first = data.read_yaml(path)
+    first["a"]["b"].append(2)
+    assert data.read_yaml(path) == {"a": {"b": [1]}}
+    path.write_text("a: {b: [3]}\n", encoding="utf-8")
+    assert data.read_yaml(path) == {"a": {"b": [3]}}
