@@ -15,10 +15,15 @@ import yaml
 from conftest import LAB, PROJECT
 
 PARSE = """
-import json, sys
-from vllm.entrypoints.openai.cli_args import make_arg_parser
+import importlib, json, sys
 from vllm.utils.argparse_utils import FlexibleArgumentParser
-parser = make_arg_parser(FlexibleArgumentParser())
+# The first is where releases up to 0.13 have it.
+for place in ("vllm.entrypoints.openai.cli_args", "vllm.entrypoints.launchers.cli_args"):
+    try:
+        found = importlib.import_module(place)
+    except ImportError:
+        continue
+parser = found.make_arg_parser(FlexibleArgumentParser())
 lines = json.load(sys.stdin)
 for argv in lines:
     parser.parse_args(argv[2:])
