@@ -449,7 +449,7 @@ def step(relay, streams=4, limit=0, budget_s=20.0, watch=None, stall_s=60.0, ful
 
 def job(root, folder=None):
     """Return the background.Job that copies to a directory."""
-    return background.Job("copy-%s" % hashlib.sha256(root.encode("utf-8")).hexdigest()[:12], folder)
+    return background.Job("weights-%s" % hashlib.sha256(root.encode("utf-8")).hexdigest()[:12], folder)
 
 
 def carry_on(relay, own, streams=4, limit=0, stall_s=60.0, full=False, lease_s=LEASE_S):
