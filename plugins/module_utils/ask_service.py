@@ -42,10 +42,10 @@ COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 #: Depth -> questions, in their order. The first one tells whether there is any use in the others that are computed.
 DEPTHS = {
     "completion": ("completion", "questions"),
-    "full": ("models", "requests", "completion", "repeat", "stream", "chat", "chat_stream", "questions", "ranks", "keys"),
+    "full": ("models", "requests", "completion", "repeat", "stream", "chat", "chat_stream", "questions", "ranks", "key_refusals"),
 }
 #: Questions that nothing is computed for.
-CHEAP = ("models", "requests", "completion", "keys")
+CHEAP = ("models", "requests", "completion", "key_refusals")
 
 
 def why(error):
@@ -133,7 +133,8 @@ class Questions:
         self.options = options
         self.api = Api(options["url"], options["api_key"], options["ca_file"])
         self.until = time.monotonic() + options["limit_s"]
-        self.names = [name for name in DEPTHS[options["depth"]] if (name != "questions" or options["questions"]) and (name != "keys" or options["api_key"])]
+        unwanted = {"questions": not options["questions"], "key_refusals": not options["api_key"]}
+        self.names = [name for name in DEPTHS[options["depth"]] if not unwanted.get(name)]
         self.said = {}
 
     def run(self):
@@ -309,7 +310,7 @@ class Questions:
             return [dict(((key, first[key]) for key in ("answered", "status", "seconds", "timed_out")), text=first["text"][:TEXT], rank=0)]
         return ask_ranks(self.api, self.options["model"], self.options["ranks"], self.time_for())
 
-    def keys(self):
+    def key_refusals(self):
         """Return C({wrong, none}): what a request with another key, and one without a key, gets; None where nobody listens."""
         first = self.said["completion"]
         if first["status"] is None and not first["timed_out"]:

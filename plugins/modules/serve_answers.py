@@ -160,7 +160,7 @@ answers:
       returned: where it was asked
       type: list
       elements: dict
-    keys:
+    key_refusals:
       description: The answers to C(wrong), a request with another API key, and C(none), one without.
       returned: where there is a key
       type: dict

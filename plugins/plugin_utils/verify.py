@@ -180,7 +180,7 @@ class Verified:
         """Judge what a wrong key, and none, got."""
         found = []
         for key, title in (("wrong", "wrong key"), ("none", "no key")):
-            entry = (self.answers.get("keys") or {}).get(key)
+            entry = (self.answers.get("key_refusals") or {}).get(key)
             if entry is None:
                 continue
             status = entry["status"]

@@ -61,7 +61,7 @@ def test_everything_in_one_round_trip(ask):
         bodies = [(asked.path, asked.json().get("stream"), asked.json()["max_tokens"]) for asked in server.asked if asked.method == "POST"]
         sent = [asked.headers["Authorization"] for asked in server.asked]
     answers = result["answers"]
-    assert not result["failed"] and sorted(answers) == sorted([*ALL, "keys"]) and (result["not_asked"], result["asked"]) == ([], 9)
+    assert not result["failed"] and sorted(answers) == sorted([*ALL, "key_refusals"]) and (result["not_asked"], result["asked"]) == ([], 9)
     assert bodies == [(COMPLETIONS, None, 50)] * 2 + [(COMPLETIONS, True, 50), (CHAT, None, 50), (CHAT, True, 50)] + [(COMPLETIONS, None, 1)] * 6
     assert (answers["models"], answers["requests"]) == ({"status": 200, "names": ["deepseek_r1"]}, {"running": 0, "waiting": 0})
     assert [answers[name]["text"] for name in ("completion", "repeat", "stream", "chat", "chat_stream")] == [TEXT] * 5
@@ -71,7 +71,7 @@ def test_everything_in_one_round_trip(ask):
         keys = ("ended", "status", "error", "failure", "timed_out", "endless", "chunks", "finish_reason", "model", "same", "stable", "unstreamed", "path")
         assert [stream[key] for key in keys] == [True, 200, None, None, False, False, 13, "length", "deepseek_r1", True, True, TEXT, path]
     assert [(entry["rank"], entry["answered"]) for entry in answers["ranks"]] == [(0, True), (1, True), (2, True), (3, True)]
-    assert [answers["keys"][name]["status"] for name in ("wrong", "none")] == [401, 401]
+    assert [answers["key_refusals"][name]["status"] for name in ("wrong", "none")] == [401, 401]
     others = [key for key in sent if key != "Bearer " + KEY]
     assert len(others) == 2 and None in others and any(key and key.startswith("Bearer not-the-key-") for key in others)
     assert KEY not in json.dumps(result)
@@ -193,7 +193,7 @@ def test_a_port_that_refuses(ask):
     result = ask("http://127.0.0.1:%d" % free_port(), depth="full", api_key=KEY)
     found = result["answers"]["completion"]
     assert (found["failure"], found["timed_out"]) == ("refused", False) and "refused" in found["text"]
-    assert result["not_asked"] == ["models", *ALL[3:], "keys"]
+    assert result["not_asked"] == ["models", *ALL[3:], "key_refusals"]
 
 
 @pytest.mark.parametrize("vouching", [certificates.AUTHORITY, certificates.SIGNED])

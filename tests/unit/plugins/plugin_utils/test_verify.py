@@ -147,7 +147,7 @@ def test_tls_has_remedies_of_its_own(failure, remedy):
 def test_nobody_answers():
     found = judged(asked("http://127.0.0.1:%d" % free_port(), api_key=KEY), key=True)
     assert wrong(found) == [(HEAD, "completion", "vllm", "fail"), (HEAD, "verify_whole", "vllm", "unknown")]
-    assert "refused" in found[0]["observed"] and "models, repeat" in found[1]["observed"] and "keys" in found[1]["observed"]
+    assert "refused" in found[0]["observed"] and "models, repeat" in found[1]["observed"] and "key_refusals" in found[1]["observed"]
 
 
 def test_a_hung_group_is_named_within_the_limit_with_the_ranks_that_hang():
