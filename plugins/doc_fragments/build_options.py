@@ -39,10 +39,6 @@ options:
     description: MiB that have to be free where the engine keeps its images.
     type: int
     default: 0
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
 attributes:
   check_mode:
     support: full

@@ -101,10 +101,6 @@ options:
     description: About how long a look is, in seconds.
     type: float
     default: 5.0
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
 attributes:
   check_mode:
     support: full

@@ -25,6 +25,7 @@ options:
     default: watch
 extends_documentation_fragment:
   - ascend.vllm.client_options
+  - ascend.vllm.engine_socket
 """
 
 EXAMPLES = r"""

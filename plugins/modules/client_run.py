@@ -26,6 +26,7 @@ options:
     default: ""
 extends_documentation_fragment:
   - ascend.vllm.client_options
+  - ascend.vllm.engine_socket
 seealso:
   - module: ascend.vllm.client_progress
 """

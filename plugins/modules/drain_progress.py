@@ -30,12 +30,6 @@ options:
   url:
     description: Base URL of the API, to watch its requests. Nothing is watched without it.
     type: str
-  api_key:
-    description: API key of the service.
-    type: str
-  ca_file:
-    description: Certificates on the node that vouch for the service, where O(url) is C(https).
-    type: path
   slice_s:
     description: How long to watch, in seconds. When no request is left or no answer comes by then, a little longer, until that is sure.
     type: float
@@ -44,6 +38,8 @@ options:
     description: Seconds after which new connections are let in again by themselves.
     type: int
     default: 900
+extends_documentation_fragment:
+  - ascend.vllm.api_access
 attributes:
   check_mode:
     support: full

@@ -20,14 +20,6 @@ options:
   url:
     description: Base URL of the API. Nobody is asked without it.
     type: str
-  api_key:
-    description: API key of the service.
-    type: str
-  ca_file:
-    description:
-      - Certificates on the node that vouch for the service, where O(url) is C(https). The name in the service's certificate does not count,
-        because the service is asked by its address.
-    type: path
   timeout_s:
     description: Seconds until an unanswered question counts as failed.
     type: float
@@ -40,13 +32,10 @@ options:
     description: Where results will be written. One that does not exist yet stands for its nearest parent that does.
     type: path
     required: true
+extends_documentation_fragment:
+  - ascend.vllm.api_access
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Reads only, so it does the same in check mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
   platform:
     support: full
     platforms: posix

@@ -48,12 +48,6 @@ options:
     description: Served model name.
     type: str
     required: true
-  api_key:
-    description: API key of the service.
-    type: str
-  ca_file:
-    description: Certificates on the head that vouch for the service, where O(url) is C(https).
-    type: path
   limit_s:
     description: How long to wait at most, in seconds.
     type: int
@@ -80,13 +74,10 @@ options:
     type: list
     elements: path
     default: []
+extends_documentation_fragment:
+  - ascend.vllm.api_access
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Reads only, so it does the same in check mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
   platform:
     support: full
     platforms: posix

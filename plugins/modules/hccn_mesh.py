@@ -29,13 +29,9 @@ options:
   hccn_tool_path:
     description: Path of C(hccn_tool), as for M(ascend.vllm.hccn_ping).
     type: path
+extends_documentation_fragment:
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, so it does the same in check mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
   platform:
     support: full
     platforms: linux

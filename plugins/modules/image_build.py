@@ -28,6 +28,7 @@ options:
     default: 5.0
 extends_documentation_fragment:
   - ascend.vllm.build_options
+  - ascend.vllm.engine_socket
 seealso:
   - module: ascend.vllm.image_build_progress
 """

@@ -33,6 +33,7 @@ options:
     default: 5.0
 extends_documentation_fragment:
   - ascend.vllm.build_options
+  - ascend.vllm.engine_socket
 """
 
 EXAMPLES = r"""

@@ -38,10 +38,8 @@ options:
     description: Seconds to watch at most.
     type: float
     default: 5.0
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
+extends_documentation_fragment:
+  - ascend.vllm.engine_socket
 attributes:
   check_mode:
     support: none

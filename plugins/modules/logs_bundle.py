@@ -81,10 +81,8 @@ options:
   hccn_tool_path:
     description: Path of C(hccn_tool), searched for if left out.
     type: path
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
+extends_documentation_fragment:
+  - ascend.vllm.engine_socket
 attributes:
   check_mode:
     support: full

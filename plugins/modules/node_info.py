@@ -18,12 +18,8 @@ description:
     helps.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    details: Nothing is ever changed, so check mode does the same.
-  diff_mode:
-    support: none
   platform:
     support: full
     platforms: linux

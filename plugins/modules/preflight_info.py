@@ -74,13 +74,9 @@ options:
     description: Seconds after which one call of a tool is taken for hanging.
     type: float
     default: 15
+extends_documentation_fragment:
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: Nothing is ever changed.
   platform:
     support: full
     platforms: posix

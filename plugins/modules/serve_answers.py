@@ -79,21 +79,10 @@ options:
     description: Seconds for all questions together. What was not asked until then is named in RV(not_asked).
     type: float
     default: 900.0
-  api_key:
-    description: API key of the service.
-    type: str
-  ca_file:
-    description:
-      - Certificates on the node that vouch for the service, where O(url) is C(https). The name in the service's certificate does not count,
-        because the service is asked by its address.
-    type: path
+extends_documentation_fragment:
+  - ascend.vllm.api_access
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Reads only, so it does the same in check mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
   platform:
     support: full
     platforms: posix

@@ -28,12 +28,6 @@ options:
     description: Base URL of the API.
     type: str
     required: true
-  api_key:
-    description: API key of the service.
-    type: str
-  ca_file:
-    description: Certificates on the node that vouch for the service.
-    type: path
   limit_s:
     description: How long to wait at most, in seconds. With V(0) nothing is kept away and nobody waited for.
     type: int
@@ -46,6 +40,8 @@ options:
     description: Length of a slice, in seconds.
     type: float
     default: 5.0
+extends_documentation_fragment:
+  - ascend.vllm.api_access
 attributes:
   check_mode:
     support: full

@@ -33,27 +33,15 @@ options:
   model:
     description: Served model name, needed with O(url).
     type: str
-  api_key:
-    description: API key of the service.
-    type: str
-  ca_file:
-    description: Certificates on the node that vouch for the service, where O(url) is C(https).
-    type: path
   log_lines:
     description: How many of the last log lines to return when the container has exited.
     type: int
     default: 40
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
+extends_documentation_fragment:
+  - ascend.vllm.engine_socket
+  - ascend.vllm.api_access
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Reads only, so it does the same in check mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
   platform:
     support: full
     platforms: posix

@@ -48,17 +48,10 @@ options:
   npu_smi_path:
     description: Path of npu-smi, where it is none of the usual ones.
     type: path
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
+extends_documentation_fragment:
+  - ascend.vllm.engine_socket
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Reads only, so it does the same in check mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
   platform:
     support: full
     platforms: linux

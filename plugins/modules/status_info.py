@@ -76,17 +76,10 @@ options:
     description: Seconds after which one call of a tool is taken for hanging.
     type: float
     default: 15
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
+extends_documentation_fragment:
+  - ascend.vllm.engine_socket
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: Nothing is ever changed.
   platform:
     support: full
     platforms: posix

@@ -36,17 +36,10 @@ options:
     description: Where the services are.
     type: path
     default: /etc/systemd/system
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
+extends_documentation_fragment:
+  - ascend.vllm.engine_socket
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Reads only, so it does the same in check mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
   platform:
     support: full
     platforms: posix

@@ -32,17 +32,10 @@ options:
     description: How many of the container's last lines are returned once it has ended.
     type: int
     default: 40
-  docker_socket:
-    description: Socket of the Docker engine.
-    type: path
-    default: /var/run/docker.sock
+extends_documentation_fragment:
+  - ascend.vllm.engine_socket
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Nothing is ever changed.
-  diff_mode:
-    support: none
-    description: Nothing is ever changed.
   platform:
     support: full
     platforms: posix

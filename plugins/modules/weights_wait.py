@@ -39,13 +39,9 @@ options:
     description: About how long a slice is, in seconds.
     type: float
     default: 5.0
+extends_documentation_fragment:
+  - ascend.vllm.reads_only
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing itself.
-  diff_mode:
-    support: none
-    description: Changes nothing itself.
   platform:
     support: full
     platforms: posix

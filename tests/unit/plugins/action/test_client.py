@@ -5,43 +5,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import yaml
 
 from ansible_collections.ascend.vllm.plugins.action import client_run, image_build
-from ansible_collections.ascend.vllm.plugins.doc_fragments.build_options import ModuleDocFragment as BuildOptions
-from ansible_collections.ascend.vllm.plugins.doc_fragments.client_options import ModuleDocFragment as ClientOptions
 from ansible_collections.ascend.vllm.plugins.modules import client_data
 from ansible_collections.ascend.vllm.plugins.modules import client_run as run_documented
 from ansible_collections.ascend.vllm.plugins.modules import image_build as build_documented
 from ansible_collections.ascend.vllm.plugins.plugin_utils.data import BUNDLED
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import documented_options, run_action as run
 
 CLIENT = {"name": "vllm-client", "group": "vllm", "run_id": "r", "argv": ["lm_eval"], "results_dir": "/r", "limit_s": 100}
 BUILD = {"name": "c:1", "dir": "/d"}
-
-
-def run(module, script, check=False, **args):
-    """Run a plugin on a script of answers (each with the seconds it takes); return C({result, lines, calls})."""
-    task = SimpleNamespace(args=args, async_val=0, check_mode=check, action=f"ascend.vllm.{module.__name__.rpartition('.')[2]}")
-    connection = mock.Mock()
-    connection._shell.tmpdir = "/tmp"
-    plugin = module.ActionModule(task, connection, mock.Mock(), mock.Mock(), mock.Mock(), None)
-    slices, lines, calls, clock = iter(script), [], [], SimpleNamespace(now=100.0)
-
-    def execute(module_name, module_args, task_vars):
-        calls.append((module_name, dict(module_args)))
-        answer = dict(next(slices))
-        clock.now += answer.pop("takes", 5.0)
-        return answer
-
-    shown = SimpleNamespace(display=lines.append, warning=lines.append)
-    with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", shown), \
-            mock.patch.object(module, "time", SimpleNamespace(monotonic=lambda: clock.now)):
-        result = plugin.run(None, {"inventory_hostname": "n0"})
-    return {"result": result, "lines": lines, "calls": calls}
 
 
 def looked(running=True, log=(), **more):
@@ -129,9 +106,9 @@ def test_a_silent_build_is_given_up_and_ended():
     assert [given.get("stop", False) for dummy, given in found["calls"]] == [False] * 4 + [True]
 
 
-@pytest.mark.parametrize(("plugin", "documented", "fragment"), [(client_run, run_documented, ClientOptions), (image_build, build_documented, BuildOptions)])
-def test_the_documentation_lists_the_plugin_s_options(plugin, documented, fragment):
-    options = dict(yaml.safe_load(documented.DOCUMENTATION)["options"], **yaml.safe_load(fragment.DOCUMENTATION)["options"])
+@pytest.mark.parametrize(("plugin", "documented"), [(client_run, run_documented), (image_build, build_documented)])
+def test_the_documentation_lists_the_plugin_s_options(plugin, documented):
+    options = documented_options(documented)
     taken = {}
     with mock.patch.object(plugin.ActionModule, "validate_argument_spec", lambda self, argument_spec: taken.update(argument_spec) or (None, None)):
         with pytest.raises((TypeError, AttributeError)):

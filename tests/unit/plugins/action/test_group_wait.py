@@ -17,6 +17,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleE
 
 from ansible_collections.ascend.vllm.plugins.action import group_wait
 from ansible_collections.ascend.vllm.plugins.module_utils import serve_log
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import documented_options
 
 H, P = "a2-node0", "a2-node1"
 SECRET = "s3cret"
@@ -292,11 +293,9 @@ def test_wrong_arguments_are_refused(tmp_path, wrong):
 
 
 def test_the_documentation_states_the_arguments_that_are_taken(tmp_path):
-    import yaml
-
     from ansible_collections.ascend.vllm.plugins.modules import group_wait as documented
 
-    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    options = documented_options(documented)
     with mock.patch.object(group_wait.ActionModule, "validate_argument_spec", autospec=True, side_effect=KeyboardInterrupt) as validate:
         with pytest.raises(KeyboardInterrupt):
             watch(H, tmp_path, [READY])

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-import yaml
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.ascend.vllm.plugins.action import hccn_mesh
 from ansible_collections.ascend.vllm.plugins.modules import hccn_mesh as documented
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import documented_options
 
 H = "a2-node0"
 PINGS = [{"phy_id": number, "address": f"10.20.1.{number + 10}", "kind": "roce"} for number in range(6)]
@@ -111,7 +111,7 @@ def test_wrong_arguments_are_refused(wrong):
 
 
 def test_the_documentation_states_the_arguments_that_are_taken():
-    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    options = documented_options(documented)
     with mock.patch.object(hccn_mesh.ActionModule, "validate_argument_spec", autospec=True, side_effect=KeyboardInterrupt) as validate:
         with pytest.raises(KeyboardInterrupt):
             run([])

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-import yaml
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.ascend.vllm.plugins.action import serve_drain
 from ansible_collections.ascend.vllm.plugins.modules import serve_drain as documented
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import documented_options
 
 SECRET = "s3cret"
 HOST = "a2-node0"
@@ -117,7 +117,7 @@ def test_wrong_arguments_are_refused(wrong):
 
 
 def test_the_documentation_lists_the_plugin_s_options():
-    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    options = documented_options(documented)
     with mock.patch.object(serve_drain.ActionModule, "validate_argument_spec", autospec=True, side_effect=KeyboardInterrupt) as validate:
         with pytest.raises(KeyboardInterrupt):
             drain([])

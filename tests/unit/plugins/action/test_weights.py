@@ -5,39 +5,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-import yaml
 
 from ansible_collections.ascend.vllm.plugins.action import image_fetch, weights_fan_out, weights_verify, weights_wait
 from ansible_collections.ascend.vllm.plugins.modules import image_fetch as fetch_documented
+from ansible_collections.ascend.vllm.plugins.modules import weights_fan_out as fan_out_documented
 from ansible_collections.ascend.vllm.plugins.modules import weights_verify as verify_documented
 from ansible_collections.ascend.vllm.plugins.modules import weights_wait as wait_documented
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import documented_options, run_action as run
 
 HUB = {"kind": "modelscope", "id": "a/b", "revision": "master", "dir": "/w"}
-
-
-def run(module, script, **args):
-    """Run a plugin on a script of answers (each with the seconds it takes); return C({result, lines, calls})."""
-    task = SimpleNamespace(args=args, async_val=0, check_mode=False, action=f"ascend.vllm.{module.__name__.rpartition('.')[2]}")
-    connection = mock.Mock()
-    connection._shell.tmpdir = "/tmp"
-    plugin = module.ActionModule(task, connection, mock.Mock(), mock.Mock(), mock.Mock(), None)
-    slices, lines, calls, clock = iter(script), [], [], SimpleNamespace(now=100.0)
-
-    def execute(module_name, module_args, task_vars):
-        calls.append((module_name, dict(module_args)))
-        answer = dict(next(slices))
-        clock.now += answer.pop("takes", 5.0)
-        return answer
-
-    shown = SimpleNamespace(display=lines.append, warning=lines.append)
-    with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", shown), \
-            mock.patch.object(module, "time", SimpleNamespace(monotonic=lambda: clock.now)):
-        result = plugin.run(None, {"inventory_hostname": "n0"})
-    return {"result": result, "lines": lines, "calls": calls}
 
 
 def hashed(count, left, **more):
@@ -159,9 +138,10 @@ def test_a_pull_that_cannot_be_looked_at_fails(answer):
     assert result["failed"] and result["msg"] == answer["msg"]
 
 
-@pytest.mark.parametrize(("plugin", "documented"), [(weights_verify, verify_documented), (weights_wait, wait_documented), (image_fetch, fetch_documented)])
+@pytest.mark.parametrize(("plugin", "documented"), [
+    (weights_verify, verify_documented), (weights_wait, wait_documented), (weights_fan_out, fan_out_documented), (image_fetch, fetch_documented)])
 def test_the_documentation_lists_the_plugin_s_options(plugin, documented):
-    options = yaml.safe_load(documented.DOCUMENTATION)["options"]
+    options = documented_options(documented)
     taken = {}
     with mock.patch.object(plugin.ActionModule, "validate_argument_spec", lambda self, argument_spec: taken.update(argument_spec) or (None, None)):
         with pytest.raises((TypeError, AttributeError)):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import json
 
 import pytest
@@ -14,34 +13,11 @@ import yaml
 from ansible_collections.ascend.vllm.plugins.filter import (
     client_checks, client_jobs, client_npu_checks, client_request, deployment_facts, deployment_record, job_lines,
 )
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
 
 PLAN = Cluster().plan
 CONTEXT = {"stamp": "20260101T000000Z", "max_model_len": 40000, "plan_hash": "a"}
-
-
-class Lazy(collections.abc.Mapping):
-    """A mapping that is no dict, as Ansible hands hostvars over."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __getitem__(self, key):
-        value = self.content[key]
-        return Lazy(value) if isinstance(value, dict) else value
-
-    def __iter__(self):
-        return iter(self.content)
-
-    def __len__(self):
-        return len(self.content)
-
-
-def filter_of(module):
-    """Return the only filter of a file, under the file's name."""
-    [(name, function)] = module.FilterModule().filters().items()
-    assert name == module.__name__.rpartition(".")[2]
-    return function
 
 
 def request(verb="evaluate", **stated):

@@ -5,38 +5,14 @@
 
 from __future__ import annotations
 
-import collections.abc
 import json
 
 import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.ascend.vllm.plugins.filter import deployment_lines, deployment_plan, deployment_record, released_findings, switch_lines
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
-
-
-class Lazy(collections.abc.Mapping):
-    """A mapping that is no dict, as Ansible hands hostvars over."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __getitem__(self, key):
-        value = self.content[key]
-        return Lazy(value) if isinstance(value, dict) else value
-
-    def __iter__(self):
-        return iter(self.content)
-
-    def __len__(self):
-        return len(self.content)
-
-
-def filter_of(module):
-    """Return the only filter of a file, under the file's name."""
-    [(name, function)] = module.FilterModule().filters().items()
-    assert name == module.__name__.rpartition(".")[2]
-    return function
 
 
 def planned(image="quay.io/ascend/vllm-ascend:v0.13.0"):

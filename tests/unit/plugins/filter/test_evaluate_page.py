@@ -11,7 +11,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.ascend.vllm.plugins.filter import evaluate_page
-from ansible_collections.ascend.vllm.tests.unit.plugins.filter.test_preflight_filters import Lazy, filter_of
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 
 RECORD = {"kind": "accuracy", "id": "a", "set": "gsm8k", "gate": {"outcome": "pass"}, "score": {"percent": 95.0}}
 

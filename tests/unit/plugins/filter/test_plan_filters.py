@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import json
 
 import pytest
@@ -13,23 +12,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.ascend.vllm.plugins.filter import mount_list, plan_request, serve_plan
 from ansible_collections.ascend.vllm.plugins.plugin_utils import addresses
-
-
-class Lazy(collections.abc.Mapping):
-    """A mapping that is no dict, as Ansible hands hostvars over."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __getitem__(self, key):
-        value = self.content[key]
-        return Lazy(value) if isinstance(value, dict) else value
-
-    def __iter__(self):
-        return iter(self.content)
-
-    def __len__(self):
-        return len(self.content)
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy
 
 
 def pair(**variables):

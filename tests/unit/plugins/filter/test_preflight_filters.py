@@ -5,40 +5,15 @@
 
 from __future__ import annotations
 
-import collections.abc
 import json
 
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.filter import driver_questions, mesh_lines, mesh_pings, preflight_report, prerequisites, reach_questions
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import CONTROLLER, Cluster
 
-
-class Lazy(collections.abc.Mapping):
-    """A mapping that is no dict, as Ansible hands hostvars over."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def __getitem__(self, key):
-        value = self.content[key]
-        return Lazy(value) if isinstance(value, dict) else value
-
-    def __iter__(self):
-        return iter(self.content)
-
-    def __len__(self):
-        return len(self.content)
-
-
 MODULES = [driver_questions, mesh_lines, mesh_pings, preflight_report, prerequisites, reach_questions]
-
-
-def filter_of(module):
-    """Return the only filter of a file."""
-    [(name, function)] = module.FilterModule().filters().items()
-    assert name == module.__name__.rpartition(".")[2]
-    return function
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.filter import status_lines, status_questions, status_report, status_table
-from ansible_collections.ascend.vllm.tests.unit.plugins.filter.test_preflight_filters import Lazy, filter_of
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.status_cluster import CONTROLLER, Serving
 
 

@@ -14,7 +14,7 @@ from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import Que
 from ansible_collections.ascend.vllm.plugins.plugin_utils import verify
 from ansible_collections.ascend.vllm.plugins.plugin_utils.lines import check_lines
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import KEYS, Cluster
-from ansible_collections.ascend.vllm.tests.unit.plugins.filter.test_preflight_filters import Lazy, filter_of
+from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import CHAT, COMPLETIONS, WORDS, Group, sending
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
 
