@@ -8,6 +8,7 @@ A module cannot say anything before it ends, and what it began ends with it. Wha
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -60,6 +61,8 @@ class Job:
         if lock is None:
             return False
         self.tell(state)
+        # Who stops it before it has said its own does not hit what has the number of the one before.
+        lock.truncate(0)
         if fork() != 0:
             # The other process holds the lock by the same open file.
             lock.close()
@@ -67,7 +70,6 @@ class Job:
         try:
             # Its own group: what it starts is ended with it.
             os.setpgid(0, 0)
-            lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
             work()
@@ -120,4 +122,6 @@ class Job:
         except OSError:
             return
         if word.isdigit():
-            os.killpg(int(word), signal.SIGTERM)
+            # It may just have ended.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(word), signal.SIGTERM)

@@ -399,14 +399,19 @@ def in_batches(entries):
     return batches
 
 
+def check(streams):
+    """Raise RelayError for a number of transfers that never ends."""
+    if streams < 1:
+        raise RelayError("weights_sync_streams is %d, wanted 1 or more. Remedy: set it to 4, the default, or leave it out." % streams)
+
+
 def step(relay, streams=4, limit=0, budget_s=20.0, watch=None, stall_s=60.0, full=False, dry=False):
     """Go on for about C(budget_s) seconds; return C({done, changed, phase, total_bytes, left_bytes, fetched_bytes, gave_up, watch, full, differences}).
 
     With done and no differences the directory is marked complete. C(full): hash what is here whatever is known of it; the result says
     whether the next call has to go on with that. Raises RelayError, weights.HubError and manifest.WriteError.
     """
-    if streams < 1:
-        raise RelayError("weights_sync_streams is %d, wanted 1 or more. Remedy: set it to 4, the default, or leave it out." % streams)
+    check(streams)
     deadline = time.monotonic() + budget_s
     root, wanted = relay.root, relay.wanted
     marker = manifest.read_verified(root, manifest.MARKER, wanted)
@@ -464,9 +469,13 @@ def carry_on(relay, own, streams=4, limit=0, stall_s=60.0, full=False, lease_s=L
     def tick():
         asked, since = own.asked(), time.monotonic()
         while not over.wait(background.WRITE_S):
-            own.tell(dict(about, **relay.progress()))
-            if own.asked() != asked:
-                asked, since = own.asked(), time.monotonic()
+            seen = asked
+            # On a full disk nothing is told, and nobody is known to have asked.
+            with contextlib.suppress(OSError):
+                own.tell(dict(about, **relay.progress()))
+                seen = own.asked()
+            if seen != asked:
+                asked, since = seen, time.monotonic()
             elif time.monotonic() - since > lease_s:
                 os.killpg(0, signal.SIGTERM)
 

@@ -15,6 +15,8 @@ import shlex
 import subprocess
 import tempfile
 
+from ansible_collections.ascend.vllm.plugins.module_utils import background
+
 #: Seconds until a node that is gone is taken for gone: to connect, and without a byte.
 CONNECT_S, SILENT_S = 10, 60
 #: Seconds that a shared connection stays when nobody uses it: longer than the time between two looks.
@@ -53,9 +55,9 @@ class Upstream:
         self._rsync = rsync
         self._host = "%s@%s" % (node["user"], node["address"])
         self._shell = shell(key_file, known_hosts_file, node["port"])
-        # Beside the key, where only root reads; short, because the path of a socket may have 108 bytes.
-        name = hashlib.sha256((self._shell + self._host).encode("utf-8")).hexdigest()[:8]
-        self._socket = os.path.join(os.path.dirname(key_file), "mux-" + name)
+        # Short, because the path of a socket may have 108 bytes; what tells connections apart, the key among it, is in the name.
+        name = hashlib.sha256((self._shell + self._host).encode("utf-8")).hexdigest()[:12]
+        self._socket = os.path.join(background.FOLDER, "mux-" + name)
 
     def command(self, options, destination=None, shared=False):
         """Return the argv of a call; C(shared): over a connection that such calls have in common, which takes no time to make.

@@ -14,8 +14,8 @@ description:
     proves the SHA-256 of each, and only then puts it where the next node sees it. The directory is marked complete last.
   - A node that is gone, refuses, stands still or has a wrong content is left for the next one in O(upstreams).
   - What is here and right is hashed rather than fetched; what is here and wrong is moved below C(.ascend-vllm-bad).
-  - With O(begin=true) starts a process that does this, or joins the one that does it already; one that copies other weights there is ended.
-    It ends itself when nobody has watched it for two minutes; what is whole is kept, and half files go on where they were.
+  - With O(begin=true) starts a process that does this; one that does it already, for a run before this one, is ended. What is whole is kept,
+    and half files go on where they were. The process ends itself when nobody has watched it for two minutes.
   - Then looks every half second how far it is, until it has ended, for up to O(slice_s) seconds. M(ascend.vllm.weights_fan_out) watches
     until the end.
 version_added: 0.1.0
@@ -23,7 +23,7 @@ author:
   - ascend.vllm contributors (@ascend-vllm)
 options:
   begin:
-    description: Whether it is begun, if it does not go on already.
+    description: Whether it is begun.
     type: bool
     default: false
   slice_s:
@@ -92,24 +92,25 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.module_utils.service import fork_process
-from ansible_collections.ascend.vllm.plugins.module_utils import relay, tools
+from ansible_collections.ascend.vllm.plugins.module_utils import background, manifest, relay, tools, weights
 
-#: Seconds until a copy of other weights that was told to end is seen to have ended.
+#: Seconds until a copy that was told to end is seen to have ended: SIGTERM needs none, a write to NFS may.
 END_S = 15.0
 
 
 def begin(job, work, given):
-    """Start the copy unless it goes on; return whether it was started. Raises relay.RelayError."""
-    state, running = job.look()
-    if running and state and state["fingerprint"] != work.fingerprint:
+    """Start the copy. One that goes on is of a run that has ended, with other options and a key that is no longer let in. Raises relay.RelayError."""
+    relay.check(given["streams"])
+    job.stop()
+    deadline = time.monotonic() + END_S
+    while job.look()[1]:
+        if time.monotonic() >= deadline:
+            raise relay.RelayError("another copy goes on there, found after %d s, wanted none. Remedy: wait until it has ended, and run again." % END_S)
+        time.sleep(0.1)
+        # It had not said its number yet.
         job.stop()
-        deadline = time.monotonic() + END_S
-        while job.look()[1]:
-            if time.monotonic() >= deadline:
-                raise relay.RelayError("other weights are being copied there. Remedy: wait until that has ended, and run again.")
-            time.sleep(0.1)
     fresh = dict({"fingerprint": work.fingerprint, "done": False, "error": None, "changed": False, "differences": []}, **work.progress())
-    return job.start(fork_process, lambda: relay.carry_on(work, job, given["streams"], given["bandwidth_limit"], given["stall_s"], given["full"]), fresh)
+    job.start(fork_process, lambda: relay.carry_on(work, job, given["streams"], given["bandwidth_limit"], given["stall_s"], given["full"]), fresh)
 
 
 def main():
@@ -139,6 +140,9 @@ def main():
             begin(job, work, given)
     except relay.RelayError as error:
         module.fail_json(msg="%s: %s" % (wanted["dir"], error))
+    except (manifest.WriteError, weights.HubError, OSError) as error:
+        module.fail_json(msg="%s: the copy cannot be begun: %s. Remedy: make room there and in %s, and let root write there."
+                         % (wanted["dir"], error, background.FOLDER))
     state, running = job.watch(given["slice_s"])
     if state is None:
         module.fail_json(msg="%s: nothing is known of a copy here. Remedy: run again; what is whole is kept." % wanted["dir"])

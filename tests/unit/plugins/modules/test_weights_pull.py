@@ -404,11 +404,20 @@ def test_a_copy_goes_on_between_two_looks_and_tells_how_far_it_is(chain, run_mod
     while not seen or not 0 < seen[-1]["left_bytes"] < LARGE - (1 << 20):
         assert time.monotonic() < deadline, seen
         seen.append(run_module(weights_pull, **slow(chain, begin=False)))
-    # A second controller joins it: there is one copy, and it ends once.
-    joined = run_module(weights_pull, **slow(chain, slice_s=60))
+    ended = run_module(weights_pull, **slow(chain, begin=False, slice_s=60))
     assert (seen[-1]["phase"], seen[-1]["total_bytes"]) == ("copied", sum(entry["size"] for entry in manifest.read_marker(chain.dir(0))["files"]))
-    assert (joined["running"], joined["done"], joined["changed"], joined["left_bytes"]) == (False, True, True, 0) and complete(chain.dir(1))
-    assert joined["fetched_bytes"] == joined["total_bytes"]
+    assert (ended["running"], ended["done"], ended["changed"], ended["left_bytes"]) == (False, True, True, 0) and complete(chain.dir(1))
+    assert ended["fetched_bytes"] == ended["total_bytes"]
+
+
+def test_a_copy_that_is_left_of_another_run_is_taken_over_with_what_this_one_asks_for(chain, run_module):
+    assert run_module(weights_pull, **slow(chain))["running"]
+    refused = run_module(weights_pull, **slow(chain, streams=0))
+    assert refused["failed"] and "weights_sync_streams is 0" in refused["msg"]
+    lock = Path(relay.job(chain.dir(1))._place("lock"))
+    before = lock.read_text(encoding="ascii")
+    found = run_module(weights_pull, **chain.options(1, chain.fingerprint))
+    assert (found["running"], found["done"]) == (False, True) and complete(chain.dir(1)) and lock.read_text(encoding="ascii") != before
 
 
 def group_of(stat):
@@ -448,7 +457,7 @@ def test_a_copy_of_other_weights_makes_room_for_the_one_that_is_wanted(chain, ru
     assert (found["done"], found["fingerprint"]) == (True, other["fingerprint"]) and os.path.exists(os.path.join(chain.dir(1), "more.bin"))
 
 
-def test_looks_share_a_connection_which_is_ended_with_the_copy(chain, run_module):
+def test_looks_share_a_connection_which_is_ended_with_the_copy(chain, run_module, jobs):
     given = chain.options(1, chain.fingerprint)
     children = Path(f"/proc/{chain.daemons[0].pid}/task/{chain.daemons[0].pid}/children")
     upstream = rsync.Upstream(given["upstreams"][0], given["key_file"], given["known_hosts_file"])
@@ -464,7 +473,7 @@ def test_looks_share_a_connection_which_is_ended_with_the_copy(chain, run_module
         assert time.monotonic() < deadline, "the connection stays"
         time.sleep(0.05)
     assert run_module(weights_pull, **given)["done"]
-    assert [path.name for path in (chain.place / "n1").iterdir() if path.is_socket()] == []
+    assert [path.name for path in jobs.iterdir() if path.is_socket()] == []
 
 
 def test_what_was_never_begun_is_said(chain, run_module):
