@@ -25,7 +25,7 @@ units: ## unit tests and the repository's own consistency checks
 package: ## build the Galaxy tarball, install it into an empty directory, plan with it
 	@$(PARTS) setup package
 
-test-unit: ## the quick part: under a minute once .venv is there
+test-unit: ## the quick part: a few minutes once .venv is there
 	@$(PARTS) setup units
 
 test: ## every core part, cheapest first; needs root (it starts emulated nodes)

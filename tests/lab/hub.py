@@ -49,7 +49,7 @@ _MODEL_PATH = re.compile(r"^/api/v1/models/(?P<model>[^/]+/[^/]+)(?P<rest>/.*)?$
 _HF_API = re.compile(r"^/api/models/(?P<model>[^/]+/[^/]+)/(?P<what>revision|tree)/(?P<revision>[^/]+)$")
 _HF_FILE = re.compile(r"^/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
 _SIMPLE = re.compile(r"^/simple/(?P<name>[A-Za-z0-9._-]+)/$")
-_PACKAGE = re.compile(r"^/packages/(?P<file>[A-Za-z0-9._+!-]+\.whl)$")
+_PACKAGE = re.compile(r"^/packages/(?P<file>[A-Za-z0-9._+!%-]+\.whl)$")
 _RANGE = re.compile(r"^bytes=(\d*)-(\d*)$")
 
 
@@ -341,7 +341,7 @@ class Handler(BaseHTTPRequestHandler):
         self._body(body)
 
     def _package(self, file: str) -> None:
-        path = self.server.packages / unquote(file) if self.server.packages else None
+        path = self.server.packages / unquote(file) if self.server.packages and "/" not in unquote(file) else None
         if path is None or not path.is_file():
             raise NotFoundError(f"no file {file}")
         status = path.stat()

@@ -70,6 +70,10 @@ class Handler(BaseHTTPRequestHandler):
         if options.silent:
             time.sleep(3600)
         chat = "messages" in asked
+        if self.path != ("/v1/chat/completions" if chat else "/v1/completions"):
+            return self._send(404, {})
+        if asked.get("stream"):
+            return self._send(400, {"error": {"message": "this service does not stream", "type": "BadRequestError", "param": "stream", "code": 400}})
         prompts = ["\n".join(entry["content"] for entry in asked["messages"])] if chat else asked["prompt"]
         answers = [self.server.answer(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         if options.fails == "all" or (options.fails == "one" and any(number == 1 for number, *_rest in answers)):

@@ -12,9 +12,23 @@ import subprocess
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.tests.unit.plugins.vllm_parser import PARSE
 from conftest import LAB, PROJECT
 
+PARSE = """
+import importlib, json, sys
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+# The first is where releases up to 0.13 have it.
+for place in ("vllm.entrypoints.openai.cli_args", "vllm.entrypoints.launchers.cli_args"):
+    try:
+        found = importlib.import_module(place)
+    except ImportError:
+        continue
+parser = found.make_arg_parser(FlexibleArgumentParser())
+lines = json.load(sys.stdin)
+for argv in lines:
+    parser.parse_args(argv[2:])
+print(len(lines), "lines read")
+"""
 #: Hosts of each hardware, as many as the largest recipe needs; everything stated, so that no node is asked.
 NPUS = {"a2": 8, "a3": 16}
 

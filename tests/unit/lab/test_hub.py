@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import json
 import pathlib
+import re
 import socket
 import sys
 import threading
@@ -36,6 +37,8 @@ def served(tmp_path):
     log = tmp_path / "access.jsonl"
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "typing_extensions-4.16.0-py3-none-any.whl").write_bytes(b"a wheel")
+    (tmp_path / "wheels" / "torch-2.13.0+cpu-py3-none-any.whl").write_bytes(b"another")
+    (tmp_path / "x.whl").write_bytes(b"none of its packages")
     server = hub.Hub(("127.0.0.1", 0), {MODEL: hub.scan(folder)}, log, tmp_path / "wheels")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -304,5 +307,8 @@ def test_packages_are_found_as_pip_asks_for_them(served):
         answer, page = ask(address, f"/simple/{name}/")
         assert answer.status == 200 and b'href="/packages/typing_extensions-4.16.0-py3-none-any.whl"' in page
     assert ask(address, "/packages/typing_extensions-4.16.0-py3-none-any.whl")[1] == b"a wheel"
-    for path in ("/simple/typing/", "/packages/other-1-py3-none-any.whl", "/packages/..%2Fmodel%2Fconfig.json"):
+    # A name is asked for as the page has it.
+    (link,) = re.findall(r'href="([^"]+)"', ask(address, "/simple/torch/")[1].decode())
+    assert ask(address, link)[1] == b"another"
+    for path in ("/simple/typing/", "/packages/other-1-py3-none-any.whl", "/packages/..%2Fx.whl"):
         assert ask(address, path)[0].status == 404
