@@ -1,7 +1,10 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work in a process of its own: what another job left is nobody's, and a job that has just ended can be stopped. (Whole jobs: test_pulls, test_weights_pull.)"""
+"""Work in a process of its own: what another job left is nobody's, and a job that has just ended can be stopped.
+
+Whole jobs are run by test_pulls and test_weights_pull.
+"""
 
 from __future__ import annotations
 
