@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
             pattern = re.compile(options.pop("progress"))
         except re.error as error:
             return {"failed": True, "msg": f"progress: found {args['progress']!r}, wanted a regular expression: {error}. Remedy: correct it."}
-        nothing = {"rc": None, "timed_out": False, "error": None, "seconds": 0.0, "files": {}, "left_out": [], "log": "", "joined": False}
+        nothing = {"rc": None, "timed_out": False, "error": None, "started": None, "seconds": 0.0, "files": {}, "left_out": [], "log": "", "joined": False}
         if self._task.check_mode:
             return dict(nothing, changed=True)
         start, joined, answer, first = time.monotonic(), False, {}, None
@@ -52,6 +52,6 @@ class ActionModule(ActionBase):
         last = self._execute_module(module_name="ascend.vllm.client_progress", module_args=dict(options, step="done"), task_vars=task_vars)
         if last.get("failed"):
             display.warning(f"{host}: what was left of the client was not removed: {last.get('msg', '')}")
-        result = {key: answer[key] for key in ("rc", "timed_out", "error", "files", "left_out")}
+        result = {key: answer[key] for key in ("rc", "timed_out", "error", "started", "files", "left_out")}
         result.update(changed=True, joined=joined, log="\n".join(answer["log"]), seconds=answer["seconds"] or round(time.monotonic() - start, 1))
         return result

@@ -33,7 +33,7 @@ options:
     type: path
     required: true
   streams:
-    description: Transfers at a time, at least V(1).
+    description: Transfers at a time at most, at least V(1). Two run, and more while each one more makes it quicker; with O(bandwidth_limit) all.
     type: int
     default: 4
   bandwidth_limit:

@@ -9,9 +9,9 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils import records
 from ansible_collections.ascend.vllm.plugins.plugin_utils.messages import plain
 
 
-def evaluate_failed(made):
-    """Return the reasons, none if the verb does not fail."""
-    return records.failed(plain(made))
+def evaluate_failed(made, gate=False):
+    """Return the reasons, none if the verb does not fail. C(gate): whether a result that nothing judges fails, too."""
+    return records.failed(plain(made), bool(gate))
 
 
 class FilterModule:

@@ -36,8 +36,8 @@ def _refuse_what_is_only_planned(plan) -> None:
     if found:
         raise AnsibleFilterError(
             f"The plan has {', '.join(found)}. Wanted: groups of role serve without a proxy, for this release of the collection plans the others "
-            "and does not launch them. Remedy: see the plan with ascend.vllm.plan, or give every entry of vllm_groups the role serve and leave "
-            "vllm_proxy out."
+            "and does not launch them. Remedy: see the plan with ascend.vllm.plan, watch what is served by other means with ascend.vllm.monitoring, "
+            "or give every entry of vllm_groups the role serve and leave vllm_proxy out."
         )
 
 

@@ -14,8 +14,8 @@ there to the last one; C(same) is whether the text is the one without a stream, 
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
+import queue
 import re
 import socket
 import ssl
@@ -38,6 +38,8 @@ TEXT = 300
 CHUNKS_A_TOKEN, CHUNKS_MORE = 4, 64
 #: Seconds that the question under way gets beyond the limit of all of them.
 GRACE_S = 2.0
+#: Seconds that the ranks get beyond their time, for answers that are on their way; less than what all questions get.
+RANKS_GRACE_S = 1.0
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 #: Depth -> questions, in their order. The first one tells whether there is any use in the others that are computed.
 DEPTHS = {
@@ -83,11 +85,34 @@ def completion(api, model, timeout, rank=None):
     return {"answered": answered, "status": status, "seconds": round(time.monotonic() - began, 3), "timed_out": timed_out, "text": text[:TEXT]}
 
 
-def ask_ranks(api, model, ranks, timeout):
-    """Return the completion of every rank, asked at the same moment: of a group whose ranks compute in step, none answers before the others."""
-    with concurrent.futures.ThreadPoolExecutor(max_workers=min(AT_ONCE, ranks)) as aside:
-        asked = [aside.submit(completion, api, model, timeout, rank) for rank in range(ranks)]
-        return [dict(answer.result(), rank=rank) for rank, answer in enumerate(asked)]
+def ask_ranks(api, model, ranks, timeout, limit=None):
+    """Return the completion of every rank, asked at the same moment: of a group whose ranks compute in step, none answers before the others.
+
+    C(timeout): seconds for each completion; C(limit): for all of them, by itself a timeout for each AT_ONCE ranks. A rank without an answer then has
+    timed out, whatever its connection does.
+    """
+    waiting, found = queue.Queue(), {}
+    until = time.monotonic() + (timeout * -(-ranks // AT_ONCE) if limit is None else limit) + RANKS_GRACE_S
+    for rank in range(ranks):
+        waiting.put(rank)
+
+    def work():
+        while time.monotonic() < until:
+            try:
+                rank = waiting.get_nowait()
+            except queue.Empty:
+                return
+            found[rank] = completion(api, model, timeout, rank)
+
+    # Daemons: a server that sends a byte now and then keeps nobody from ending.
+    workers = [threading.Thread(target=work, daemon=True) for dummy in range(min(AT_ONCE, ranks))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
+    known = dict(found)
+    over = {"answered": False, "status": None, "seconds": round(timeout, 3), "timed_out": True, "text": "no answer within %g s" % timeout}
+    return [dict(known.get(rank, over), rank=rank) for rank in range(ranks)]
 
 
 def words_of(part):
@@ -308,7 +333,7 @@ class Questions:
         if self.options["ranks"] == 1:
             first = self.said["completion"]
             return [dict(((key, first[key]) for key in ("answered", "status", "seconds", "timed_out")), text=first["text"][:TEXT], rank=0)]
-        return ask_ranks(self.api, self.options["model"], self.options["ranks"], self.time_for())
+        return ask_ranks(self.api, self.options["model"], self.options["ranks"], self.time_for(), self.left())
 
     def key_refusals(self):
         """Return C({wrong, none}): what a request with another key, and one without a key, gets; None where nobody listens."""

@@ -271,11 +271,22 @@ def locked(path, about):
     return stream
 
 
+def prepare_alone(given):
+    """Return what prepare() returns; nothing is removed while another client has the lock, whose results these may be."""
+    held = locked(given["lock"], {"run_id": given["run_id"], "results_dir": given["results_dir"]})
+    if held is None:
+        return ["another client that runs here", "none", "run again when it has ended: %s says which one it is" % given["lock"]]
+    try:
+        return prepare(given["results_dir"], given["min_free_mb"])
+    finally:
+        held.close()
+
+
 def main(arguments):
     """C(prepare|run|end|collected) and what it needs as JSON. prepare prints its answer; the others say it by their exit status."""
     what, given = arguments[0], json.loads(arguments[1])
     if what == "prepare":
-        sys.stdout.write(json.dumps(prepare(given["results_dir"], given["min_free_mb"])) + "\n")
+        sys.stdout.write(json.dumps(prepare_alone(given)) + "\n")
         return 0
     if what == "end":
         end(given["run_id"])

@@ -440,7 +440,8 @@ class ExecRun(Run):
 
     def _prepare(self):
         code, said = self.engine.exec_output(
-            self.given["name"], self._command("prepare", {"results_dir": self.given["results_dir"], "min_free_mb": self.given["min_free_mb"]}))
+            self.given["name"], self._command("prepare", {
+                "results_dir": self.given["results_dir"], "min_free_mb": self.given["min_free_mb"], "run_id": self.given["run_id"], "lock": LOCK}))
         try:
             problem = json.loads(said)
         except ValueError:
@@ -470,6 +471,8 @@ class ExecRun(Run):
             return False, state, None, None
         if not found or not found["State"]["Running"]:
             return False, state, None, "the serving container does not run any more"
+        # One that hangs, or cannot write its state, would go on asking the service beside the next run.
+        self.end()
         return False, state, None, "nothing was heard of the client for %g s: it was ended, or the serving container was started again" % SILENT_S
 
     def read(self, wanted, most):

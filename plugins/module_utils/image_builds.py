@@ -52,6 +52,15 @@ def fold(state, event):
     state["said"] = (state["said"] + [line[:500] for line in lines])[-KEPT:]
 
 
+def clear(engine, tag):
+    """Remove the stages of a build of this name, which may have the login of a package index in them; return why they stay, or None."""
+    try:
+        engine.prune_images("%s=%s" % (STAGE, tag))
+    except OSError as error:
+        return "the stages of the build stay on the node: %s" % error
+    return None
+
+
 def carry_on(own, engine, given, clock=time.monotonic):
     """Build and tell the job C(own) how far it is. C(given): C({name, dir, folders, args, labels, network})."""
     state, told = fresh(given["name"]), clock()
@@ -67,9 +76,11 @@ def carry_on(own, engine, given, clock=time.monotonic):
         state["done"] = state["error"] is None
     except OSError as error:
         state["error"] = str(error)
-    if state["done"]:
-        try:
-            engine.prune_images("%s=%s" % (STAGE, given["name"]))
-        except OSError as error:
-            state["said"].append("the stages of the build stay on the node: %s" % error)
+    finally:
+        problem = clear(engine, given["name"])
+        if problem and state["done"]:
+            state["said"].append(problem)
+        elif problem:
+            # Behind the cause, which is looked for in the last lines.
+            state["error"] = "%s (%s)" % (state["error"], problem)
     own.tell(state)

@@ -32,6 +32,11 @@ SHARED = 64 << 20
 LOOK_EVERY_S = 1.0
 #: Seconds between two looks at what has come of a batch: the next node waits for it.
 LAND_EVERY_S = 0.3
+#: Transfers at a time to begin with: one leaves the line idle between two batches. The next node waits for whole files, and of N that come
+#: at a time each takes N times as long.
+FIRST_STREAMS = 2
+#: Seconds over which the rate is taken with one number of transfers, and how many times it has to be with one more for that to stay.
+RATE_OVER_S, RATE_GAIN = 10.0, 1.1
 #: Seconds of one step of a copy that goes on by itself: transfers are ended and begun anew after them, which costs a second or two.
 STEP_S = 600.0
 #: Seconds after which hashing what is here is interrupted to say how far it is.
@@ -176,6 +181,7 @@ class Relay:
         Raises RelayError when nobody is left to ask, or this node cannot write.
         """
         left = list(left)
+        # Each has its part of a limit, so all of them run.
         each = max(1, limit // min(streams, len(in_batches(left)))) if limit and left else 0
         while left and time.monotonic() < deadline:
             upstream = next((node for node in self.upstreams if node.name not in self.gave_up), None)
@@ -183,7 +189,8 @@ class Relay:
                 reasons = "; ".join("%s: %s" % item for item in sorted(self.gave_up.items()))
                 raise RelayError("%d files are missing and no node gives them: %s. Remedy: mend one of these nodes and run again, with "
                                  "weights_sync_verify=full where a content is wrong; what is whole is kept." % (len(left), reasons))
-            crew = _Crew(streams, lambda batch: self._work(upstream, batch, each, deadline))  # pylint: disable=cell-var-from-loop
+            pace = Pace(streams, streams if limit else FIRST_STREAMS)
+            crew = _Crew(pace, lambda batch: self._work(upstream, batch, each, deadline))  # pylint: disable=cell-var-from-loop
             try:
                 watch = self._feed(crew, upstream, left, deadline, watch, stall_s)
             finally:
@@ -217,6 +224,7 @@ class Relay:
                     watch = None
                 elif crew.idle():
                     watch = self._waited(upstream, sizes, watch, stall_s)
+            crew.look(self.total_bytes - self.left_bytes(left))
             crew.wait(max(0.0, min(LOOK_EVERY_S, deadline - time.monotonic())))
 
     def _waited(self, upstream, sizes, watch, stall_s):
@@ -329,24 +337,61 @@ class Relay:
         shutil.rmtree(self._incoming, ignore_errors=True)
 
 
+class Pace:
+    """How many transfers run at a time: as few as fill the line, at most C(most).
+
+    One more is tried while all of them are at work, and stays if it makes the rate RATE_GAIN times what it was: a processor that
+    ciphers for one connection is full before a quick line is.
+    """
+
+    def __init__(self, most, first):
+        self.number = min(first, most)
+        self._most, self._before, self._since, self._settled = most, None, None, self.number == most
+
+    def look(self, now, came, full):
+        """Take note of C(came), bytes that have come, at C(now) (seconds); C(full): whether as many transfers as may are at work."""
+        if self._settled or not full:
+            self._since = None
+        elif self._since is None:
+            self._since = (now, came)
+        elif now - self._since[0] >= RATE_OVER_S:
+            rate = (came - self._since[1]) / (now - self._since[0])
+            better = self._before is None or rate >= self._before * RATE_GAIN
+            self._settled = not better or self.number == self._most
+            self.number += 0 if better and self._settled else 1 if better else -1
+            self._before, self._since = rate, None
+
+
 class _Crew:
     """Threads that work on batches of entries while more are found. C(work) is called with one batch; it raises nothing.
 
     taken: the paths that wait or are worked on.
     """
 
-    def __init__(self, size, work):
+    def __init__(self, pace, work):
         self.taken = set()
         self._batches, self._busy, self._closed = [], 0, False
-        self._work, self._changed = work, threading.Condition()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for dummy in range(size)]
-        for thread in self._threads:
-            thread.start()
+        self._work, self._changed, self._pace = work, threading.Condition(), pace
+        self._threads = []
+        self._more()
+
+    def _more(self):
+        """Have as many threads as may work."""
+        while len(self._threads) < self._pace.number:
+            self._threads.append(threading.Thread(target=self._run, daemon=True))
+            self._threads[-1].start()
+
+    def look(self, came):
+        """Take note of how many bytes have come; perhaps another number of threads works from now on."""
+        with self._changed:
+            self._pace.look(time.monotonic(), came, self._busy >= self._pace.number)
+            self._more()
+            self._changed.notify_all()
 
     def _run(self):
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._batches or self._closed)
+                self._changed.wait_for(lambda: self._batches and self._busy < self._pace.number or self._closed)
                 if self._closed:
                     return
                 batch = self._batches.pop(0)

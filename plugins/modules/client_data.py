@@ -39,7 +39,7 @@ options:
   remedy:
     description: What a person does about files that are not right; shown at the end of the failure.
     type: str
-    default: ""
+    required: true
 attributes:
   check_mode:
     support: full
@@ -62,6 +62,7 @@ EXAMPLES = r"""
         files:
           - {path: test.jsonl, format: gsm8k, lines: 1319}
           - {path: train.jsonl, format: gsm8k, lines: 7473}
+    remedy: put them there
 """
 
 RETURN = r"""
@@ -123,7 +124,7 @@ def main():
             "sets": {"type": "dict", "required": True},
             "fetch": {"type": "bool", "default": False},
             "proxies": {"type": "dict", "default": {}},
-            "remedy": {"type": "str", "default": ""},
+            "remedy": {"type": "str", "required": True},
         },
         supports_check_mode=True,
     )
@@ -142,8 +143,7 @@ def main():
     bad = ["%s: %s: %s" % (name, proof["path"], "; ".join(proof["wrong"]))
            for name, entry in sorted(sets.items()) for proof in entry["files"] if proof["wrong"]]
     if bad:
-        remedy = given["remedy"] or ("put the right files there%s" % ("" if given["fetch"] else ", or have them fetched with evaluate_fetch=true"))
-        module.fail_json(msg="%s. Remedy: %s" % (". ".join(bad), remedy), sets=sets, fetched=fetched, changed=bool(fetched))
+        module.fail_json(msg="%s. Remedy: %s" % (". ".join(bad), given["remedy"]), sets=sets, fetched=fetched, changed=bool(fetched))
     module.exit_json(changed=bool(fetched), sets=sets, fetched=fetched)
 
 

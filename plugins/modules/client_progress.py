@@ -21,7 +21,7 @@ options:
   step:
     description: What to do.
     type: str
-    choices: [begin, watch, end, done]
+    choices: [begin, watch, done]
     default: watch
 extends_documentation_fragment:
   - ascend.vllm.client_options
@@ -50,6 +50,10 @@ joined:
   description: With O(step=begin), whether it had been begun before.
   returned: success
   type: bool
+started:
+  description: When it began, in UTC as C(yyyy-mm-ddThh:mm:ssZ), or null where that is not known.
+  returned: success
+  type: str
 seconds:
   description: How long it has been running, in seconds.
   returned: success
@@ -82,6 +86,8 @@ left_out:
   elements: str
 """
 
+import time
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import client_runs
 from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import ClientEngine
@@ -90,20 +96,28 @@ from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import C
 SHOWN = 20
 
 
+def began(state):
+    """Return when the client of a state began, in ISO 8601, or None."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state["started"])) if state else None
+    except (OverflowError, ValueError, OSError):
+        # The client may write there, too.
+        return None
+
+
 def step(run, what, seconds):
     """Return the result of one call."""
     joined = run.begin() if what == "begin" else False
-    if what == "end":
-        run.end()
     if what == "done":
         run.done()
-        return {"changed": False, "running": False, "joined": False, "seconds": 0.0, "log": [], "rc": None, "timed_out": False, "error": None,
+        return {"changed": False, "running": False, "joined": False, "started": None, "seconds": 0.0, "log": [], "rc": None, "timed_out": False, "error": None,
                 "files": {}, "left_out": []}
     found = run.watch(seconds)
     state, log = found["state"], run.log(found["state"])
-    result = {"changed": what == "begin" and not joined, "running": found["running"], "joined": joined, "seconds": (state or {}).get("seconds", 0.0),
-              "log": log[-SHOWN:] if found["running"] else log, "rc": None if found["running"] else found["rc"], "error": found["error"],
-              "timed_out": bool((state or {}).get("timed_out")), "files": {}, "left_out": []}
+    result = {"changed": what == "begin" and not joined, "running": found["running"], "joined": joined, "started": began(state),
+              "seconds": (state or {}).get("seconds", 0.0), "log": log[-SHOWN:] if found["running"] else log,
+              "rc": None if found["running"] else found["rc"], "error": found["error"], "timed_out": bool((state or {}).get("timed_out")),
+              "files": {}, "left_out": []}
     if not found["running"]:
         result["files"], result["left_out"] = run.results()
     return result
@@ -112,13 +126,13 @@ def step(run, what, seconds):
 def main():
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=dict(client_runs.SPEC, step={"type": "str", "choices": ["begin", "watch", "end", "done"], "default": "watch"}),
+        argument_spec=dict(client_runs.SPEC, step={"type": "str", "choices": ["begin", "watch", "done"], "default": "watch"}),
         supports_check_mode=True,
     )
     given = module.params
     if module.check_mode:
-        module.exit_json(changed=given["step"] == "begin", running=False, joined=False, seconds=0.0, log=[], rc=None, timed_out=False, error=None,
-                         files={}, left_out=[])
+        module.exit_json(changed=given["step"] == "begin", running=False, joined=False, started=None, seconds=0.0, log=[], rc=None, timed_out=False,
+                         error=None, files={}, left_out=[])
     try:
         result = step(client_runs.of(given, ClientEngine(given["docker_socket"])), given["step"], given["slice_s"])
     except client_runs.RunError as error:

@@ -60,6 +60,10 @@ error:
   description: Why it ended before its own end, or null.
   returned: always
   type: str
+started:
+  description: When the client began, in UTC as C(yyyy-mm-ddThh:mm:ssZ), or null where that is not known; of one that was joined, not when it was joined.
+  returned: always
+  type: str
 seconds:
   description: How long the client ran, in seconds.
   returned: always

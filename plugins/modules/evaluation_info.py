@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: evaluation_info
 short_description: Ask the head of a group what has to be known before its service is evaluated
 description:
-  - Asks the API for its models and the length of their context, looks for the tokenizer beside the weights, and for room on the disk, in one
-    round trip.
+  - Asks the API for its models and the length of their context and the Docker engine since when the serving container runs, looks for the tokenizer
+    beside the weights, and for room on the disk, in one round trip.
   - Never fails for an answer; what could not be found out is null with an error text beside it.
 version_added: 0.1.0
 author:
@@ -20,6 +20,13 @@ options:
   url:
     description: Base URL of the API. Nobody is asked without it.
     type: str
+  container:
+    description: Name of the serving container. The engine is not asked without it.
+    type: str
+  requests:
+    description: Whether the service is asked how many requests it has, too.
+    type: bool
+    default: false
   timeout_s:
     description: Seconds until an unanswered question counts as failed.
     type: float
@@ -34,6 +41,7 @@ options:
     required: true
 extends_documentation_fragment:
   - ascend.vllm.api_access
+  - ascend.vllm.engine_socket
   - ascend.vllm.reads_only
 attributes:
   platform:
@@ -46,6 +54,7 @@ EXAMPLES = r"""
 - name: Ask before an evaluation
   ascend.vllm.evaluation_info:
     url: http://198.51.100.11:8000
+    container: vllm-rank0
     weights_dir: /mnt/weights/DeepSeek-R1-W8A8
     results_dir: /var/lib/ascend-vllm/results
   register: said
@@ -55,10 +64,17 @@ RETURN = r"""
 service:
   description: >-
     C(status) (HTTP status of C(/v1/models), null without an answer), C(error), and C(models), each with C(id) and C(max_model_len), which is null
-    where the service does not say it. All null without O(url).
+    where the service does not say it. All null without O(url). With O(requests), C(requests) are those that it has, C(running) and C(waiting), the
+    fewer of two looks; null where its metrics do not say it.
   returned: success
   type: dict
-  sample: {"status": 200, "error": null, "models": [{"id": "deepseek_r1", "max_model_len": 35000}]}
+  sample: {"status": 200, "error": null, "models": [{"id": "deepseek_r1", "max_model_len": 35000}], "requests": {"running": 0, "waiting": 0}}
+container:
+  description: >-
+    C(started), when O(container) started, as the engine says it, or null where it does not run or nobody was asked; C(error), why the engine did not say it.
+  returned: success
+  type: dict
+  sample: {"started": "2026-05-02T09:00:00.123456789Z", "error": null}
 tokenizer:
   description: C(files), those of a tokenizer beside the weights, and C(error), why the directory cannot be read, or null.
   returned: success
@@ -73,13 +89,17 @@ room:
 
 import json
 import os
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import host, plain_http
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 #: Files that hold a whole vocabulary: without one of them there is no tokenizer.
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
+#: Seconds between two looks at the requests of a service.
+AGAIN_S = 1.0
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt")
 
 
@@ -110,6 +130,32 @@ def ask_service(api, timeout):
         return {"status": status, "error": "something else than a list of models: %s" % error, "models": []}
 
 
+def ask_engine(name, docker_socket):
+    """Return C({started, error}) of a container."""
+    try:
+        state = (DockerEngine(docker_socket).container(name) or {}).get("State") or {}
+    except OSError as error:
+        return {"started": None, "error": str(error)}
+    return {"started": state.get("StartedAt") if state.get("Running") else None, "error": None}
+
+
+def ask_requests(api, timeout, pause=time.sleep):
+    """Return C({running, waiting}), the fewest of two looks, or None where the metrics do not say it: a probe of a second is no load."""
+    found = None
+    for again in (False, True):
+        if again:
+            pause(AGAIN_S)
+        try:
+            seen = api.requests(timeout)
+        except OSError:
+            return None
+        if seen is None or not sum(seen.values()):
+            return seen
+        if found is None or sum(seen.values()) < sum(found.values()):
+            found = seen
+    return found
+
+
 def look_for_tokenizer(folder):
     """Return C({files, error}) of a directory of weights."""
     try:
@@ -127,6 +173,9 @@ def main():
             "url": {"type": "str"},
             "api_key": {"type": "str", "no_log": True},
             "ca_file": {"type": "path"},
+            "container": {"type": "str"},
+            "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
+            "requests": {"type": "bool", "default": False},
             "timeout_s": {"type": "float", "default": 10.0},
             "weights_dir": {"type": "path", "required": True},
             "results_dir": {"type": "path", "required": True},
@@ -135,12 +184,15 @@ def main():
     )
     given = module.params
     service = {"status": None, "error": None, "models": []}
-    if given["url"]:
-        service = ask_service(Api(given["url"], given["api_key"], given["ca_file"]), given["timeout_s"])
+    api = Api(given["url"], given["api_key"], given["ca_file"]) if given["url"] else None
+    if api:
+        service = ask_service(api, given["timeout_s"])
+    service["requests"] = ask_requests(api, given["timeout_s"]) if api and given["requests"] else None
+    container = ask_engine(given["container"], given["docker_socket"]) if given["container"] else {"started": None, "error": None}
     disk = host.describe_disk(given["results_dir"])
     free = disk["free_bytes"]
     module.exit_json(
-        changed=False, service=service, tokenizer=look_for_tokenizer(given["weights_dir"]),
+        changed=False, service=service, container=container, tokenizer=look_for_tokenizer(given["weights_dir"]),
         room={"path": disk["path"], "free_mb": None if free is None else free >> 20, "error": disk["error"]})
 
 

@@ -13,7 +13,7 @@ description:
   - With O(begin=true) starts a process that has the Docker engine build the image and that goes on when the controller is gone. Where one
     builds the same image already, it is joined.
   - Then looks every half second how far the build is, until it has ended, for up to O(slice_s) seconds.
-  - Stages of the build that have the label C(ascend.vllm.stage) with the argument C(STAGE) as its value are removed once the image is there.
+  - Stages of the build that have the label C(ascend.vllm.stage) with the argument C(STAGE) as its value are removed once it has ended, however it did.
   - A build is a loop of such slices, see P(ascend.vllm.image_build#module).
 version_added: 0.1.0
 author:
@@ -114,8 +114,12 @@ def main():
     if module.check_mode:
         module.exit_json(changed=given["begin"], running=False, done=False, error=None, step="", said=[], events=0)
     job, engine, changed = image_builds.job(given["name"]), ClientEngine(given["docker_socket"]), False
+    stays = None
     if given["stop"]:
         job.stop()
+        # The engine gives the build up when its client is gone, which may take it a moment.
+        job.watch(given["slice_s"])
+        stays = image_builds.clear(engine, given["name"])
     if given["begin"] and not job.look()[1]:
         try:
             problem = obstacle(engine, given)
@@ -128,6 +132,8 @@ def main():
     state = state or dict(image_builds.fresh(given["name"]), error="nothing is known of a build here")
     if not running and not state["done"] and not state["error"]:
         state["error"] = "the process that built was ended"
+    if stays:
+        state["error"] = "%s (%s)" % (state["error"], stays)
     said = state["said"][-SHOWN:] if running else state["said"]
     module.exit_json(changed=changed, running=running, done=state["done"], error=state["error"], step=state["step"], said=said, events=state["events"])
 

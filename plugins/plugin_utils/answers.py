@@ -4,7 +4,8 @@
 """What the nodes answered, as the judges read it.
 
 An answer is the result of one module, an empty mapping if the module was not run. Whose container and process something is, is
-decided here once: a container with the collection's label belongs to a deployment of ours, and so does every process in it.
+decided here once: a container with the collection's label belongs to a deployment of ours, and so does every process in it, unless
+its purpose is that of a client: the engine of a benchmark holds NPUs and serves nobody.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from .messages import plain
 
 #: Set by serve_launch on every container that it starts.
 LABEL = "ascend.vllm.group"
+#: Set to ``client`` on what a benchmark or an evaluation starts.
+PURPOSE = "ascend.vllm.purpose"
 #: Field of Answers -> the fact of a host that holds it, and the key in there.
 FACTS = {
     "prerequisites": ("prerequisites_found",),
@@ -80,13 +83,19 @@ class Answers:
         labelled = {
             entry["name"]: {**entry, "running": True}
             for entry in self.artefacts.get("device_containers") or []
-            if LABEL in (entry.get("labels") or {})
+            if is_ours(entry)
         }
         return {**named, **labelled}
 
     def own_pids(self) -> set:
         """Return the ids of all processes in own containers, as the node numbers them."""
         return {pid for entry in self.own_containers().values() for pid in entry.get("pids") or []}
+
+
+def is_ours(container: dict) -> bool:
+    """Return whether a container is one of a deployment of this collection, and no client's."""
+    labels = container.get("labels") or {}
+    return LABEL in labels and labels.get(PURPOSE) != "client"
 
 
 def read(hostvars, host: str) -> Answers:

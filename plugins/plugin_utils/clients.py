@@ -24,9 +24,11 @@ import shlex
 from functools import lru_cache
 from pathlib import Path
 
-from . import commandline, inputs
+from . import commandline, gates, inputs
 from . import data as data_folders
+from .answers import LABEL, PURPOSE
 from .messages import CONTROLLER, check, did_you_mean, known_names, plain, shown
+from .units import ETC_ROOT
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 #: Beside the argument specification: the least that an integer may be.
@@ -44,7 +46,8 @@ PROGRESS = r"\|\s*(?P<done>\d+)/(?P<total>\d+) \["
 LOCAL = "_local"
 #: The name of the configuration folder until it has one.
 UNNAMED = "config-@"
-#: Tokens of a prompt with its examples, which have to fit beside the answer.
+#: Tokens of a prompt with its examples, which have to fit beside the answer. An estimate with room to spare: the five worked examples of gsm8k and its
+#: question are in the order of 1000 tokens, a question of gpqa or aime2024 of some hundred.
 PROMPT_TOKENS = 2048
 #: In the serving container: what gives a process the environment of the image.
 START = ["/bin/bash", "/opt/ascend-vllm/start.sh"]
@@ -78,7 +81,7 @@ def options(verb: str) -> dict:
 def read(verb: str, stated: dict, data: dict) -> tuple[dict, list]:
     """Return ``(settings, checks)``: everything that can be known to be wrong before any node is asked.
 
-    ``stated`` may have ``gate``: the set is the name of a gate, which may also be one of GATES.
+    ``stated`` may have ``gate``: for evaluate, the set is the name of a gate, which may also be one of GATES; for benchmark, the service is judged.
     """
     settings, checks = {"verb": verb}, []
     for name, option in options(verb).items():
@@ -99,7 +102,7 @@ def read(verb: str, stated: dict, data: dict) -> tuple[dict, list]:
         return settings, [check(CONTROLLER, "client_known", f"{verb}_tool", f"the tool {settings['tool']!r}", known_names(tools),
                                 f"{hint}correct {verb}_tool.")]
     client = data["clients"][settings["tool"]]
-    return settings, _evaluate(settings, client, data, bool(stated.get("gate"))) if verb == "evaluate" else _benchmark(settings, client, data)
+    return settings, (_evaluate if verb == "evaluate" else _benchmark)(settings, client, data, bool(stated.get("gate")))
 
 
 def _evaluate(settings: dict, client: dict, data: dict, is_gate: bool) -> list:
@@ -134,9 +137,13 @@ def _evaluate(settings: dict, client: dict, data: dict, is_gate: bool) -> list:
     return checks
 
 
-def _benchmark(settings: dict, client: dict, data: dict) -> list:
+def _benchmark(settings: dict, client: dict, data: dict, is_gate: bool) -> list:
     """Check rates and concurrencies; the settings get ``points``, each ``{rate: float or None for all at once, concurrency: int or None}``."""
     checks, points = [], []
+    if is_gate and client["kind"] == "serving":
+        tools = [name for name, entry in data["clients"].items() if "benchmark" in entry["verb"] and entry["kind"] != "serving"]
+        checks.append(check(CONTROLLER, "gate_tool", "benchmark_tool", f"{settings['tool']}, which loads an engine of its own, as the gate throughput",
+                            f"a tool that measures the service: {known_names(tools)}", f"leave benchmark_tool out, or set it to {tools[-1]}."))
     if "performance" in client:
         # Its configuration for speed is one of gsm8k.
         known = [name for name, entry in client["sets"].items() if entry.get("variable") == client["performance"]["variable"]]
@@ -268,6 +275,42 @@ def minimum(settings: dict, client: dict) -> int:
     return settings["min_model_len"] if settings["min_model_len"] is not None else client["min_model_len"]
 
 
+def gate_checks(settings: dict, plan: dict, data: dict) -> list:
+    """Return what would let a gate end without a verdict or be refused, of all that the plan says: a floor that is not there, a context too short.
+
+    Of a run that is to come; its command line is not known yet. A context that the plan does not state as a number is left to the service.
+    """
+    client, checks = data["clients"][settings["tool"]], []
+    for name, group in plan["groups"].items():
+        for record in _planned(settings, group, data):
+            gate, why = gates.find(data["gates"], record, planned=True)[::2]
+            if gate is None:
+                checks.append(check(group["head"], "gate_floor", name, why, "a gate that judges it", f"{gates.NO_GATE}."))
+        if settings["verb"] == "evaluate":
+            unit = next(unit for unit in plan["hosts"][group["head"]]["units"] if unit["group"] == name)
+            found, wanted = str(engine_flags(unit["argv"], []).get("max-model-len", "")), minimum(settings, client)
+            if found.isdecimal() and 0 < int(found) < wanted:
+                checks.append(check(group["head"], "client_model_len", name, f"max-model-len {found} in the plan",
+                                    f"at least {wanted}: a shorter one cuts answers",
+                                    f"set max-model-len in vllm_extra_args to {wanted}, or use a gate of short answers (smoke)."))
+    return checks
+
+
+def _planned(settings: dict, group: dict, data: dict) -> list:
+    """Return, of each run of a gate, as much of a record as is known before it."""
+    common = {"tool": settings["tool"], "deployment": {"recipe": group["model"]}}
+    if settings["verb"] != "evaluate":
+        return [{**common, "kind": "performance"}]
+    added = [{"name": name, "reason": f"stated in evaluate_{part}"} for part in ("generation", "extra_flags", "extra_arguments") for name in settings[part]]
+    return [{**common, "kind": "accuracy", "set": name, "samples": {"wanted": _asked(settings, name, data)}, "added": added} for name in settings["sets"]]
+
+
+def _asked(settings: dict, name: str, data: dict):
+    """Return how many samples of a set are asked for, or None where nobody knows it."""
+    total = samples(name, data)
+    return min(settings["limit"], total) if settings["limit"] and total else settings["limit"] or total
+
+
 def max_model_len(service: dict, group: dict):
     """Return the longest context that the service says it has, or None."""
     return next((entry["max_model_len"] for entry in service["models"] if entry["id"] == group["served_model_name"]), None)
@@ -286,6 +329,7 @@ def npu_checks(group: dict, unit: dict, containers: list, npus: list, settings: 
         checks.append(check(host, "client_npus", "benchmark_tensor_parallel_size", f"{size} NPUs", wanted,
                             "measure the service of all nodes instead: benchmark_tool=vllm_serve."))
     mine, busy = set(unit["npus"]), {}
+    joined = {container_name(unit["group"], settings["tool"], load_label(point, settings)) for point in settings["points"]}
     for npu in npus:
         if npu["phy_id"] in mine:
             for process in npu["processes"]:
@@ -296,11 +340,14 @@ def npu_checks(group: dict, unit: dict, containers: list, npus: list, settings: 
         held += [f"/dev/davinci{number}" for number in sorted({busy[pid] for pid in pids})]
         for pid in pids:
             busy.pop(pid)
-        if not held:
+        ours, engine = found["labels"].get(LABEL), found["labels"].get(PURPOSE) == "client"
+        # The same command joins the run that it has begun.
+        if not held or (engine and ours == unit["group"] and found["name"] in joined):
             continue
-        ours = found["labels"].get("ascend.vllm.group")
-        stranger = f"if it is yours: docker stop {found['name']} on {host}; or ask who it belongs to."
-        remedy = f"ansible-playbook ascend.vllm.stop -i {inventory(sources)}" if ours else stranger
+        remedy = f"ansible-playbook ascend.vllm.stop -i {inventory(sources)}"
+        if not ours or engine:
+            whose = "wait until this benchmark has ended, or end it" if ours else "if it is yours"
+            remedy = f"{whose}: docker stop {found['name']} on {host}{'' if ours else '; or ask who it belongs to'}."
         checks.append(check(host, "client_npus_free", ", ".join(dict.fromkeys(held)), f"the container {found['name']}{'' if ours else ', which is not ours'}",
                             f"NPUs that nobody holds: {settings['tool']} loads the weights itself", remedy))
     for pid, number in sorted(busy.items()):
@@ -329,8 +376,9 @@ def npus_needed(group: dict, recipes: dict):
 def jobs(settings: dict, name: str, group: dict, unit: dict, context: dict, data: dict) -> list:
     """Return the runs of a group, in order: one of each set, or of each load point.
 
-    ``unit``: the head's. ``context``: ``stamp`` (UTC, yyyymmddThhmmssZ), ````max_model_len`` (of the service, or None),
-    ``needed`` (NPUs of the model, or None), ``plan_hash`` (of the deployment: what was begun against another one is not this run).
+    ``unit``: the head's. ``context``: ``stamp`` (UTC, yyyymmddThhmmssZ), ``max_model_len`` (of the service, or None),
+    ``needed`` (NPUs of the model, or None), ``plan_hash`` (of the deployment: what was begun against another one is not this run),
+    ``serving_since`` (when the head's serving container started, or None: what was begun before is not this run, either).
     """
     client = data["clients"][settings["tool"]]
     points = settings["sets"] if settings["verb"] == "evaluate" else settings["points"]
@@ -342,7 +390,8 @@ def _job(settings: dict, name: str, group: dict, unit: dict, context: dict, clie
     evaluates = settings["verb"] == "evaluate"
     label = point if evaluates else load_label(point, settings)
     job = {"id": f"{context['stamp']}-{settings['tool']}-{label}", "tool": settings["tool"], "kind": client["kind"], "set": point if evaluates else None,
-           "load": None if evaluates else _load(settings, point, client), "progress": PROGRESS, "mounts": [], "env": {}, "secrets": {}, "files": {}}
+           "load": None if evaluates else _load(settings, point, client, group, context), "progress": PROGRESS, "mounts": [], "env": {},
+           "secrets": {}, "files": {}}
     place = "/tmp/ascend-vllm" if client["kind"] == "exec" else settings["results"]
     job["results"] = f"{place}/{name}/{settings['tool']}-{label}/results"
     job["config"] = f"{place}/{name}/{settings['tool']}-{label}/{UNNAMED}"
@@ -355,7 +404,7 @@ def _job(settings: dict, name: str, group: dict, unit: dict, context: dict, clie
         known["set_dir"] = set_folder(name_of_set, settings, data)
     build = {"lm_eval": _lm_eval, "aisbench": _aisbench}.get(settings["tool"], _vllm)
     build(job, settings, client, known, group, unit)
-    job["name"] = unit["name"] if client["kind"] == "exec" else re.sub(r"[^A-Za-z0-9_.-]", "-", f"{name}-{settings['tool']}-{label}")
+    job["name"] = unit["name"] if client["kind"] == "exec" else container_name(name, settings["tool"], label)
     job["collect"] = list(client["collect"])
     job["limit_s"] = settings["timeout_s"] or (client["sets"][point]["timeout_s"] if evaluates else client["timeout_s"])
     if client["kind"] != "serving":
@@ -364,7 +413,7 @@ def _job(settings: dict, name: str, group: dict, unit: dict, context: dict, clie
         job["mounts"].append(f"{group['weights']['dir']}:{group['weights']['dir']}:ro")
         job["mounts"].append(f"{known['set_dir']}:{known['set_dir']}:ro")
     job["wanted"] = _wanted(settings, group, client, job, data)
-    text = json.dumps([job["argv"], job["files"], job["env"], job["limit_s"], context["plan_hash"]], sort_keys=True)
+    text = json.dumps([job["argv"], job["files"], job["env"], job["limit_s"], context["plan_hash"], context.get("serving_since")], sort_keys=True)
     job["run_id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     # A folder of its own: a run that goes on reads its configuration, whatever is asked for next.
     job = _replaced(job, f"config-{job['run_id']}")
@@ -373,6 +422,11 @@ def _job(settings: dict, name: str, group: dict, unit: dict, context: dict, clie
     # Command line and files whole: gates look for what they are for in there.
     job["configuration"].update({key: job[key] for key in ("limit_s", "argv", "files")})
     return job
+
+
+def container_name(group: str, tool: str, label: str) -> str:
+    """Return the name of a client's container. ``label``: the set, or the load point in a word."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{group}-{tool}-{label}")
 
 
 def _replaced(value, folder: str):
@@ -400,10 +454,13 @@ def load_label(point: dict, settings: dict) -> str:
     return "rate" + ("inf" if point["rate"] is None else f"{point['rate']:g}")
 
 
-def _load(settings: dict, point: dict, client: dict) -> dict:
-    """Return the load of a record. What the questions of a set are long is not stated: null."""
-    return {"request_rate": point["rate"], "max_concurrency": point["concurrency"], "output_len": settings["output_len"],
+def _load(settings: dict, point: dict, client: dict, group: dict, context: dict) -> dict:
+    """Return the load of a record. What the questions of a set are long is not stated: null. An engine of its own has its size there, too."""
+    load = {"request_rate": point["rate"], "max_concurrency": point["concurrency"], "output_len": settings["output_len"],
             "num_prompts": settings["num_prompts"], "input_len": None if "performance" in client else settings["input_len"]}
+    if client["kind"] == "serving":
+        load["tensor_parallel_size"] = tensor_parallel_size(settings, group, context["needed"])
+    return load
 
 
 def _known(settings: dict, group: dict, context: dict, job: dict, client: dict, point) -> dict:
@@ -598,7 +655,7 @@ def engine_flags(argv: list, drop: list) -> dict:
 def _secret(job: dict, group: dict, unit: dict) -> None:
     """Give the job the API key, as a file that root reads on the head, and what vouches for the service."""
     if group["api_key_file"]:
-        job["secrets"] = {KEY_VARIABLE: f"/etc/ascend-vllm/{unit['name']}/api_key"}
+        job["secrets"] = {KEY_VARIABLE: f"{ETC_ROOT}/{unit['name']}/api_key"}
     if group["api"]["ca_file"]:
         # In the serving container there is the certificate itself only.
         place = "/run/ascend-vllm/tls.crt" if job["kind"] == "exec" else group["api"]["ca_file"]
@@ -615,8 +672,7 @@ def _wanted(settings: dict, group: dict, client: dict, job: dict, data: dict) ->
     if settings["verb"] == "benchmark":
         wanted["n"] = settings["num_prompts"]
         return {**wanted, "set": settings["set"] if "performance" in client else None, "abbr": client.get("arguments", {}).get("abbr")}
-    total = samples(job["set"], data)
-    wanted["n"] = min(settings["limit"], total) if settings["limit"] and total else settings["limit"] or total
+    wanted["n"] = _asked(settings, job["set"], data)
     return {**wanted, "task": f"{job['set']}{LOCAL}", "abbr": client["arguments"].get("abbr")}
 
 
@@ -631,7 +687,8 @@ def deployment(record: dict, newest, group: dict, image_id) -> dict:
     same = newest is not None and newest["record"] == plain(record)
     text = json.dumps(plain(record), sort_keys=True)
     return {"id": str(newest["number"]) if same else None, "release": group["release"], "image": group["image"], "image_id": image_id,
-            "recipe": group["model"], "hardware": group["hardware"], "plan_hash": hashlib.sha256(text.encode()).hexdigest()}
+            "recipe": group["model"], "hardware": group["hardware"], "data_parallel_size": group["data_parallel_size"],
+            "tensor_parallel_size": group["tensor_parallel_size"], "plan_hash": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def lines(runs: list) -> list:

@@ -257,7 +257,8 @@ def mooncake_end(node, machine: dict) -> int:
 def port_checks(groups: list, settled: dict, single: list, ranges: dict) -> None:
     """Refuse ports for handing over the KV cache that meet anything else on a host: Mooncake's, HCCL's, each other, an API.
 
-    ``single``: ``[(host, variable, port, group)]``; ``ranges``: ``{host: [(HCCL's first port, group)]}``, each of ``hccl_ports``.
+    HCCL's ports must not meet Mooncake's either. ``single``: ``[(host, variable, port, owner)]``; ``ranges``: ``{host: [(HCCL's first port,
+    how many, group)]}``.
     """
     mine = [group for group in groups if is_pd(group) and group.kv_port is not None]
     by_host: dict = {}
@@ -281,6 +282,11 @@ def port_checks(groups: list, settled: dict, single: list, ranges: dict) -> None
             if MOONCAKE_PORT <= port < end:
                 refuse(group, "kv_ports", what.partition(" ")[0], f"{what}, inside Mooncake's random ports {MOONCAKE_PORT} to {end - 1}",
                        "a port that Mooncake does not take", f"set it below {MOONCAKE_PORT} or to {end} or more.", host)
+        for base, count, other in ranges.get(host, []):
+            if base < end and base + count > MOONCAKE_PORT:
+                refuse(other, "kv_ports", "vllm_extra_env", f"HCCL_IF_BASE_PORT {base}: HCCL's ports {base} to {base + count - 1} meet Mooncake's random ports "
+                       f"{MOONCAKE_PORT} to {end - 1}", f"{count} ports that Mooncake does not take",
+                       f"remove HCCL_IF_BASE_PORT from vllm_extra_env, or set it to {MOONCAKE_PORT - count} or less or to {end} or more.", host)
 
 
 def _apart(group, host: str, own: tuple, taken: list, end: int) -> None:
@@ -336,7 +342,7 @@ def _speculative(group, sides: dict) -> None:
         stated = {commandline.option_name(key) for key in group.settings["vllm_extra_args"]}
         if "speculative-config" in stated:
             refuse(group, "pd_speculative", variable, f"num_speculative_tokens {own}", "1 on prefill",
-                   "state speculative-config in the entries of the decode groups only.")
+                   "set num_speculative_tokens: 1 in the entries of the prefill groups, in a whole speculative-config.")
         else:
             group.flags["speculative-config"] = {**group.flags["speculative-config"], "num_speculative_tokens": 1}
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from . import versions
-from .answers import LABEL, said
+from .answers import is_ours, said
 
 #: Health words of npu-smi that are not well, and what they are.
 HEALTH = {"OK": None, "Warning": "warning", "Alarm": "bad", "Critical": "bad"}
@@ -154,7 +154,7 @@ def _containers(judge, host_plan: dict, answers) -> list:
     found = []
     for entry in answers.artefacts.get("device_containers") or []:
         shared = sorted(mine & set(entry.get("devices") or []), key=lambda path: (len(path), path))
-        if LABEL in (entry.get("labels") or {}) or not shared:
+        if is_ours(entry) or not shared:
             continue
         found.append(judge.found("npu_containers", "other", f"container {entry['name']} ({str(entry['id'])[:12]}) has {', '.join(shared)}",
                                  "no container of anybody else", ", ".join(f"npu{path[len('/dev/davinci'):]}" for path in shared), name=entry["name"]))

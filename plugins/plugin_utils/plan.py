@@ -9,6 +9,8 @@ Here everything is settled and checked; what is settled is written down by the m
 
 from __future__ import annotations
 
+import re
+
 from . import commandline, disaggregation, inputs, nodes, proxies, ranks, recipes, tls, units
 from . import data as data_folders
 from .checks import accept_checks
@@ -118,7 +120,7 @@ def settle(request: dict, discovered: dict, data: dict) -> tuple[list, dict, lis
         said += _command(group, settled, request)
     proxy = proxies.choose(groups, settled, request)
     if proxy:
-        proxies.judge(proxy, settled)
+        proxies.judge(proxy, list(request["inputs"]))
     _ports(groups, settled, proxy)
     if request["run"].get("vllm_groups"):
         _name_groups(groups)
@@ -129,7 +131,7 @@ def _name_groups(groups: list) -> None:
     """Put the group's name in front of what was found, where there may be several of them and the check does not say it yet."""
     for group in groups:
         for entry in group.checks:
-            if group.name not in entry["observed"]:
+            if not re.search(rf"\bgroup {re.escape(group.name)}(?![\w.-])", entry["observed"]):
                 entry["observed"] = f"group {group.name}: {entry['observed']}"
 
 
@@ -341,7 +343,7 @@ def _share_hosts(groups: list) -> None:
             for npu in block.npus:
                 first = owner.setdefault((block.host, npu), group.name)
                 if first != group.name:
-                    observed = f"NPU {npu} in the groups {first} and {group.name}"
+                    observed = f"NPU {npu} in group {first} and in group {group.name}"
                     group.checks.append(
                         check(
                             block.host,
@@ -411,7 +413,7 @@ def _environment(group: Group, node: nodes.Node) -> tuple[dict, dict]:
 
 def _single_ports(group: Group) -> list:
     """Return ``[(host, variable, port)]`` that a group listens on. The ranks of one process, or of a single host, need fewer to meet and be watched."""
-    named = ["vllm_watch_port"] if group.settings["vllm_supervise"] and len(group.hosts) > 1 else []
+    named = ["vllm_watch_port"] if units.watch_port(group) else []
     if not disaggregation.is_pd(group):
         named = ["vllm_port", *(["vllm_data_parallel_rpc_port"] if len(group.hosts) > 1 else []), *named]
         return [(group.head, variable, group.settings[variable]) for variable in named]
@@ -445,7 +447,8 @@ def _ports(groups: list, settled: dict, proxy: dict | None) -> None:
             group.checks.append(
                 check(host, "ports_distinct", variable, f"{port} for {variable} of {owner}", "a port up to 65535", f"set {variable} to a lower port.")
             )
-        for base, other in ranges.get(host, [(group.base_port, group)]):
+        # Of a group whose environment is not settled, its own ports; HCCL has none on a host that only runs the proxy.
+        for base, other in ranges.get(host, [(group.base_port, group)] if host in group.hosts else []):
             if base <= port < base + HCCL_PORTS:
                 observed = f"{port}, inside HCCL's ports {base} to {base + HCCL_PORTS - 1} of group {other.name}"
                 group.checks.append(

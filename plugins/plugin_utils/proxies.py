@@ -47,27 +47,24 @@ def choose(groups: list, settled: dict, request: dict) -> dict | None:
 
 def ports(proxy: dict) -> list:
     """Return ``[(variable, port)]`` that the proxy listens on."""
-    own = [("vllm_proxy", proxy["port"])]
-    return own + [("vllm_proxy", proxy["prometheus_port"])] * (proxy["kind"] == "vllm-router")
+    own = [("vllm_proxy.port", proxy["port"])]
+    return own + [("vllm_proxy.prometheus_port", proxy["prometheus_port"])] * (proxy["kind"] == "vllm-router")
 
 
-def judge(proxy: dict, settled: dict) -> None:
-    """Refuse a proxy that could not run, or could not reach what is behind it."""
+def judge(proxy: dict, members: list) -> None:
+    """Refuse a proxy that could not run, or could not reach what is behind it. ``members``: the hosts of the inventory group."""
     groups = proxy["groups"]
     first = groups[0]
-    hosts = list(dict.fromkeys(host for group in groups for host in group.hosts))
 
     def refuse(group, variable, observed, expected, remedy):
         group.checks.append(check(group.head, "proxy", variable, observed, expected, remedy))
 
-    if proxy["host"] not in hosts and proxy["host"] not in settled:
-        refuse(first, "vllm_proxy", f"host: {proxy['host']!r}", f"a host of the groups: {known_names(hosts)}",
-               f"{did_you_mean(proxy['host'], hosts)}correct host.")
+    if proxy["host"] not in members:
+        refuse(first, "vllm_proxy", f"host: {proxy['host']!r}", f"a host of the inventory group vllm: {known_names(members)}",
+               f"{did_you_mean(proxy['host'], members)}set vllm_proxy.host to one of these.")
     if proxy["kind"] == "vllm-ascend" and not proxy["pd"]:
         refuse(first, "vllm_proxy", "kind: vllm-ascend, without prefill and decode groups", "kind vllm-router in front of plain replicas",
                "set kind: vllm-router.")
-    if proxy["kind"] == "vllm-router" and proxy["port"] == proxy["prometheus_port"]:
-        refuse(first, "vllm_proxy", f"port and prometheus_port: {proxy['port']}", "two ports", "change one of the two.")
     for group in groups:
         if group.settings["vllm_tls_certificate_file"]:
             refuse(group, "vllm_tls_certificate_file", f"group {group.name}: TLS behind the proxy", "no TLS there: the proxy speaks HTTP to its backends",

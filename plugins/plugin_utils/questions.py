@@ -21,7 +21,7 @@ def ports_of(unit: dict, groups: dict) -> dict:
         ports[group["api"]["port"]] = "vllm_port"
         if len(group["hosts"]) > 1:
             ports[group["rpc_port"]] = "vllm_data_parallel_rpc_port"
-        if group["supervise"]["enabled"]:
+        if group["supervise"]["port"]:
             ports[group["supervise"]["port"]] = "vllm_watch_port"
     return ports
 
@@ -72,7 +72,7 @@ def rpc_ports(units: list, groups: dict) -> list:
 def watch_ports(units: list, groups: dict) -> list:
     """Return the ports on which the watches of this host's head units answer those of the other nodes."""
     heads = [groups[unit["group"]] for unit in units if unit["head"]]
-    return sorted({group["supervise"]["port"] for group in heads if group["supervise"]["enabled"] and len(group["hosts"]) > 1})
+    return sorted({group["supervise"]["port"] for group in heads if group["supervise"]["port"]})
 
 
 def largest_group(host: str, groups: dict):

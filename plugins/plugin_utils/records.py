@@ -55,7 +55,7 @@ def blank(run: dict, job: dict, deployment: dict, data: dict, group: str | None 
         "schema": SCHEMA,
         "kind": "performance" if speed else "accuracy",
         "id": job["id"],
-        "group": group or job.get("group") or deployment.get("group"),
+        "group": group,
         "tool": job["tool"],
         "tool_version": None if version is None else str(version),
         "set": job.get("set") or (asked.get("set") if speed else None),
@@ -64,6 +64,7 @@ def blank(run: dict, job: dict, deployment: dict, data: dict, group: str | None 
         "started": run.get("started") or started(job["id"]),
         "seconds": run.get("seconds"),
         "samples": {"wanted": _count(job, asked), "done": None, "failed": None, "empty": None},
+        "others": others(run),
         "score": None,
         "load": job.get("load"),
         "performance": None,
@@ -72,6 +73,15 @@ def blank(run: dict, job: dict, deployment: dict, data: dict, group: str | None 
         "added": job.get("added") or [],
         "deployment": deployment,
     }
+
+
+def others(run: dict):
+    """Return how many requests of others the service had right before or right after a client, the larger number, or None where nobody could tell.
+
+    ``run``: may have ``before`` and ``after``, each ``{running, waiting}`` or None. Before a client that was joined there are its own.
+    """
+    looks = [run.get("after"), None if run.get("joined") else run.get("before")]
+    return max((look["running"] + look["waiting"] for look in looks if is_mapping(look)), default=None)
 
 
 def wanted(job: dict, data: dict) -> dict:
@@ -153,11 +163,16 @@ def started(identifier: str) -> str | None:
 
 
 def key(record: dict) -> str:
-    """Return what has to be the same for two speeds to be compared: tool, set, load, model, hardware and what the site stated for the tool."""
+    """Return what has to be the same for two speeds to be compared: tool, set, load, model, hardware, how many NPUs compute, and what the site stated.
+
+    Of a service these are DP and TP of its group, of an engine of its own the TP in its load.
+    """
     load, deployment = record.get("load") or {}, record.get("deployment") or {}
     parts = [record["tool"], *([record["set"]] if record.get("set") else [])]
     parts += [f"{name}={'none' if load.get(name) is None else format(load[name], 'g')}" for name in LOAD]
-    parts += [str(deployment.get("recipe")), str(deployment.get("hardware"))]
+    own = load.get("tensor_parallel_size")
+    size = f"tp={own}" if own is not None else f"dp={deployment.get('data_parallel_size')} tp={deployment.get('tensor_parallel_size')}"
+    parts += [str(deployment.get("recipe")), str(deployment.get("hardware")), size]
     stated = sorted(f"{entry['name']}={json.dumps(entry['value'], sort_keys=True)}" for entry in record.get("added") or []
                     if str(entry.get("reason", "")).startswith("stated in benchmark_"))
     return " ".join(parts + stated)
@@ -181,7 +196,8 @@ def baselines(kept: dict | None) -> dict:
 def with_baselines(kept: dict | None, records: list, replace: bool = False) -> dict:
     """Return a group's baselines after a run: each first valid result of a load is one. ``replace``: and each new one takes the place of the old.
 
-    A result that is invalid or below never becomes one by itself; a slow one does with ``replace``.
+    A result that is invalid or below never becomes one by itself; a slow one does with ``replace``. One without a value in its gate never does: that is
+    how a speed beside the requests of others is told.
     """
     found = dict(baselines(kept))
     new: set = set()
@@ -264,9 +280,20 @@ def lines(records: list) -> list:
     return found
 
 
-def failed(records: list) -> list:
-    """Return why a verb fails, a line a record, each with what was found, what was wanted and what to do; empty if it does not."""
+def failed(records: list, gate: bool = False) -> list:
+    """Return why a verb fails, a line a record, each with what was found, what was wanted and what to do; empty if it does not.
+
+    ``gate``: somebody asked for a gate, or for a new baseline, so that a result without one fails, too. The first speed of a load does not: it becomes
+    the baseline.
+    """
     if not records:
         return ["[invalid] no result: found 0 runs, wanted one or more. Remedy: look further up why no client was run."]
-    return [f"[{record['gate']['outcome']}] {what(record)}: found {record['gate']['reason']}" for record in records
-            if record["gate"]["outcome"] not in ("pass", "none")]
+    found = []
+    for record in records:
+        outcome, reason = record["gate"]["outcome"], record["gate"]["reason"]
+        if outcome not in ("pass", "none"):
+            found.append(f"[{outcome}] {what(record)}: found {reason}")
+        elif outcome == "none" and gate and (record["kind"] == "accuracy" or record["gate"]["value"] is None):
+            missing = f"{str(reason).removesuffix('. Not judged')}, wanted a gate that judges it. Remedy: {gates_of.NO_GATE}."
+            found.append(f"[none] {what(record)}: found {reason if 'Remedy: ' in str(reason) else missing}")
+    return found

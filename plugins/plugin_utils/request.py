@@ -74,6 +74,10 @@ def build(groups, hostvars) -> dict:
         request["groups"], checks = _entries(request["run"]["vllm_groups"], groups, members)
         request["checks"] += checks
     used = {host for group in request["groups"] for host in group["hosts"]}
+    proxy = request["run"]["vllm_proxy"] or {}
+    if proxy.get("kind") != "none":
+        # It may run on a host that no entry has, which the plan has to know as well.
+        used.add(proxy.get("host"))
     request["hosts"] = [host for host in members if host in used]
     request["discover"] = [
         host

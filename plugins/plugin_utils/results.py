@@ -23,7 +23,8 @@ from .messages import is_mapping, shown
 
 #: Characters of a client's or a server's own words that are repeated.
 WIDTH = 200
-#: By which part the tokens of a run may be others than was asked for: prompts are made of random tokens, and counted again as text.
+#: By which part the tokens of a run may be others than was asked for: prompts are made of random tokens, which vllm bench turns into text and counts
+#: again, so that a few more or fewer come out. A tenth is a choice: far above that, far below a load of another length (twice, half).
 OTHER_TOKENS = 0.1
 #: How far two statements of one score may be apart: one of them is rounded to hundredths.
 ROUNDING = 0.006

@@ -126,7 +126,8 @@ def _rank_flags(group, part: ranks.Slice, head_ip: str) -> dict:
 def _npus_expected(node, stated: dict, machines: dict) -> int:
     """Return how many NPUs a node has to show: as stated, else no fewer than the reference machine of its generation has."""
     found = len(node.npus)
-    return found if "vllm_npus" in stated else max(found, machines[node.hardware]["npus"])
+    # A host that only runs the proxy may be of a generation that no group has: nothing is wanted of its NPUs.
+    return found if "vllm_npus" in stated else max(found, machines.get(node.hardware, {}).get("npus", 0))
 
 
 def _run(request: dict) -> dict:
@@ -284,7 +285,13 @@ def _listening(group, is_head: bool) -> dict:
 def _supervise(group) -> dict:
     """Return whether services bring the group back, the port of the head's one, and all units of the group by name, the head's first."""
     units = [proxies.unit_name(group, part) for block in group.blocks for part in _slices(group, block)]
-    return {"enabled": group.settings["vllm_supervise"], "port": group.settings["vllm_watch_port"], "units": units}
+    return {"enabled": group.settings["vllm_supervise"], "port": watch_port(group), "units": units}
+
+
+def watch_port(group) -> int | None:
+    """Return the port on which the watch of a group's head answers those of its other units, None where nobody listens."""
+    several = len(group.hosts) > 1 or any(len(_slices(group, block)) > 1 for block in group.blocks)
+    return group.settings["vllm_watch_port"] if group.settings["vllm_supervise"] and several else None
 
 
 def _required(mount: dict, group) -> bool:

@@ -1,10 +1,11 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs commands again and again, in turn, and tells the median of each: seconds, and the memory of all of its processes."""
+"""Runs commands again and again, in turn, and tells the median of each: seconds, processor seconds, and the memory of all of its processes."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import statistics
 import subprocess
@@ -38,11 +39,20 @@ def memory_mb(pid: int) -> float:
     return total / 1024
 
 
+def busy_seconds() -> float:
+    """Return the processor seconds that this machine has spent so far, on whatever (proc_stat(5): all but idle and iowait)."""
+    words = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(words) - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")
+
+
 class Sample:
-    """One run of one command: ``seconds``, ``rc``, ``peak_mb`` (if asked for) and the end of its output."""
+    """One run of one command: ``seconds``, ``busy_seconds`` of the whole machine meanwhile, ``rc``, ``peak_mb`` (if asked for) and its output.
+
+    Looking at the memory of many processes takes a good part of a processor: what is watched is not timed.
+    """
 
     def __init__(self, argv, cwd=None, env=None, watch=False):
-        start = time.monotonic()
+        start, busy = time.monotonic(), busy_seconds()
         process = subprocess.Popen(argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.peak_mb, done = 0.0, threading.Event()
 
@@ -54,7 +64,7 @@ class Sample:
         if watch:
             watcher.start()
         self.out = process.communicate()[0]
-        self.seconds = time.monotonic() - start
+        self.seconds, self.busy_seconds = time.monotonic() - start, busy_seconds() - busy
         done.set()
         if watch:
             watcher.join()

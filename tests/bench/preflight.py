@@ -33,11 +33,11 @@ def lab(*words) -> str:
     return subprocess.run([str(LAB), *words], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def play(name, inventory, *args, watch=False, config=PROJECT / "inventories" / "ansible.cfg") -> dict:
+def play(name, inventory, *args, config=PROJECT / "inventories" / "ansible.cfg") -> dict:
     """Return how a playbook is run, by default with the settings that an operator gets."""
     settings = dict(os.environ, ANSIBLE_CONFIG=str(config), ANSIBLE_NOCOLOR="1")
     argv = ["ansible-playbook", str(name), "-i", str(inventory), "-e", f"@{RUN / 'vars.yml'}", "-e", f"vllm_report_dir={REPORTS}", *args]
-    return {"argv": argv, "cwd": PROJECT / "inventories", "env": settings, "watch": watch}
+    return {"argv": argv, "cwd": PROJECT / "inventories", "env": settings}
 
 
 def pair(times: int) -> list:
@@ -90,22 +90,22 @@ def mesh(times: int) -> list:
 
 def scale(times: int) -> list:
     """The whole preflight with more and more light nodes (SSH and tools only), beside the bare shell, which shows what the machine itself costs."""
-    rows = [["light nodes", "median s", "s for each added", "bare ssh s", "s for each added", "times bare", "controller MB", "MB for each added"]]
+    rows = [["light nodes", "median s", "s for each added", "bare ssh s", "s for each added", "times bare", "processor s", "for each added", "controller MB",
+             "for each added"]]
     before = None
     for count in (2, 8, 32):
         lab("up", "--replace", "--light", "--nodes", str(count), "--packet-interval", PACKET_INTERVAL)
         names = [f"a2-node{number}" for number in range(count)]
-        commands = {
-            "preflight": play("ascend.vllm.preflight", lab("inventory"), "-e", "preflight_mesh=off", "-e", f"vllm_data_parallel_size={count}", watch=True),
-            "bare": {"argv": [str(BENCH / "ssh_preflight.sh"), str(CONFIG), *names]},
-        }
-        samples = in_turn(commands, times)
+        preflight = play("ascend.vllm.preflight", lab("inventory"), "-e", "preflight_mesh=off", "-e", f"vllm_data_parallel_size={count}")
+        samples = in_turn({"preflight": preflight, "bare": {"argv": [str(BENCH / "ssh_preflight.sh"), str(CONFIG), *names]}}, times)
         # The nodes have no Docker engine, which is found; the report is there all the same.
         report = json.loads((REPORTS / "preflight.json").read_text())
         assert len(report["nodes"]) == count and all(node["npus"] for node in report["nodes"].values()), samples["preflight"][0].out[-3000:]
-        now = (count, median(samples["preflight"]), median(samples["bare"]), median(samples["preflight"], "peak_mb"))
-        added = [f"{(now[place] - before[place]) / (count - before[0]):.2f}" for place in (1, 2, 3)] if before else ["", "", ""]
-        rows.append([count, f"{now[1]:.2f}", added[0], f"{now[2]:.2f}", added[1], f"{now[1] / now[2]:.2f}", f"{now[3]:.0f}", added[2]])
+        watched = Sample(**dict(preflight, watch=True))
+        now = (count, median(samples["preflight"]), median(samples["bare"]), median(samples["preflight"], "busy_seconds"), watched.peak_mb)
+        added = [f"{(now[place] - before[place]) / (count - before[0]):.2f}" for place in (1, 2, 3, 4)] if before else [""] * 4
+        rows.append([count, f"{now[1]:.2f}", added[0], f"{now[2]:.2f}", added[1], f"{now[1] / now[2]:.2f}", f"{now[3]:.1f}", added[2], f"{now[4]:.0f}",
+                     added[3]])
         before = now
     lab("down")
     return rows

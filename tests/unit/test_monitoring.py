@@ -102,6 +102,80 @@ def test_two_groups_one_with_tls_and_thresholds_of_the_site(tmp_path, promtool):
     assert "> 3" in text and "> 0.8" in text and "ascend_vllm" not in text
 
 
+@pytest.fixture(scope="session")
+def separated(tmp_path_factory):
+    """Return the directory that the verb wrote for two prefill groups, a decode group of 32 ranks and a router."""
+    folder = tmp_path_factory.mktemp("separated")
+    done = play("ascend.vllm.monitoring", "-i", "pd_2p1d", "-e", f"monitoring_dir={folder}/out", home=folder / "home")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^(\S+)\s+: ok=\d+ +changed=(\d+)", done.stdout, re.MULTILINE) == [("localhost", "0")], done.stdout
+    return folder / "out"
+
+
+def test_every_rank_of_prefill_and_decode_is_watched_and_the_router(separated, promtool):
+    """Each is a server of its own, which knows of its own engine only."""
+    assert promtool("check", "config", "prometheus.yml", cwd=separated).returncode == 0
+    jobs = {job["job_name"]: job for job in yaml.safe_load((separated / "prometheus.yml").read_text())["scrape_configs"]}
+    assert {(job["metrics_path"], job["scheme"]) for job in jobs.values()} == {("/metrics", "http")}
+    assert {name: [target for static in job["static_configs"] for target in static["targets"]] for name, job in jobs.items()} == {
+        "ascend_vllm-prefill1": ["198.51.100.31:7100", "198.51.100.31:7101"],
+        "ascend_vllm-prefill2": ["198.51.100.32:7100", "198.51.100.32:7101"],
+        "ascend_vllm-decode": [f"198.51.100.{host}:{port}" for host in (33, 34) for port in range(7100, 7116)],
+        "ascend_vllm_proxy": ["198.51.100.31:19000"],
+    }
+    labels = jobs["ascend_vllm-decode"]["static_configs"][0]["labels"]
+    assert labels == {"group": "decode", "model": "deepseek_r1_w8a8", "release": "v0.13.0", "hardware": "a3"}
+    assert jobs["ascend_vllm_proxy"]["static_configs"][0]["labels"] == {"proxy": "vllm-proxy"}
+
+
+@pytest.mark.parametrize(("missing", "named"), [({7101}, "198.51.100.31:7101"), ({7100, 7101}, "each of its 2 ranks")])
+def test_the_rank_that_is_gone_is_named(separated, promtool, tmp_path, missing, named):
+    """One rank that does not answer, and a job that Prometheus does not know."""
+    own = 'job="ascend_vllm-prefill1",group="prefill1"'
+    up = {7100: "1x10", 7101: "0x10"} if missing == {7101} else {}
+    others = [f'up{{job="ascend_vllm-{name}",group="{name}",instance="x"}}' for name in ("prefill2", "decode")]
+    instance = {"instance": named} if up else {}
+    rule = {"alertname": "AscendVllmGroupDown", "eval_time": "5m", "exp_alerts": [{
+        "exp_labels": {"severity": "critical", "job": "ascend_vllm-prefill1", "group": "prefill1", **instance},
+        "exp_annotations": {
+            "summary": "An API of group prefill1 does not answer",
+            "description": f"http://{named}/metrics has not been scraped for a minute: this rank is not serving (a group answers once all of its ranks have "
+            "loaded), or Prometheus does not reach it or does not know the job. Next: the log of the rank's container."}}]}
+    data = [{"series": f'up{{{own},instance="198.51.100.31:{port}"}}', "values": values} for port, values in up.items()]
+    data += [{"series": series, "values": "1x10"} for series in others]
+    test = {"rule_files": [str(separated / "rules" / "alerts.yml")], "evaluation_interval": "1m",
+            "tests": [{"interval": "1m", "input_series": data, "alert_rule_test": [rule]}]}
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    done = promtool("test", "rules", "test.yml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def advice(folder, name):
+    """Return what the alert of this name says to do."""
+    rules = yaml.safe_load((folder / "rules" / "alerts.yml").read_text())["groups"][0]["rules"]
+    (text,) = {rule["annotations"]["description"].partition("Next: ")[2] for rule in rules if rule["alert"] == name}
+    return text.strip()
+
+
+def test_no_alert_sends_to_a_verb_that_refuses_the_plan(written, separated, tmp_path):
+    """Verify takes neither prefill and decode groups nor a proxy."""
+    assert advice(written, "AscendVllmNoTokens") == "ansible-playbook ascend.vllm.verify asks for a completion."
+    assert advice(separated, "AscendVllmNoTokens") == "ask for a completion under a timeout, at http://198.51.100.31:1999."
+    alone = ["-e", f"monitoring_dir={tmp_path}/out", "-e", '{"vllm_proxy": {"kind": "none"}}']
+    done = play("ascend.vllm.monitoring", "-i", "pd_1p1d", *alone, home=tmp_path / "home")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert advice(tmp_path / "out", "AscendVllmNoTokens") == "ask for a completion under a timeout, through what is in front of prefill and decode."
+    jobs = yaml.safe_load((tmp_path / "out" / "prometheus.yml").read_text())["scrape_configs"]
+    assert [job["job_name"] for job in jobs] == ["ascend_vllm-prefill", "ascend_vllm-decode"]
+
+
+def test_a_url_of_one_rank_is_not_taken_for_a_group_of_several(tmp_path):
+    urls = '{"monitoring_urls": {"decode": "http://gate.example:80"}}'
+    done = play("ascend.vllm.monitoring", "-i", "pd_2p1d", "-e", f"monitoring_dir={tmp_path}/out", "-e", urls, home=tmp_path / "home")
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0 and "group decode, of which each of 32 ranks answers for itself" in said and "Remedy: take it out" in said
+
+
 def series(job=JOB, **changed):
     """Return 40 minutes of a group of two engines that is at work; ``changed``: values of one series by its short name, None for none."""
     values = {"up": "1x40"}

@@ -57,8 +57,10 @@ def run(tmp_path):
 def service():
     """Return a function that gives a service with a model of some context length, which wants the key."""
 
-    def serve(length=40000):
+    def serve(length=40000, running=0):
         def answer(asked):
+            if asked.path == "/metrics":
+                return 200, f'vllm:num_requests_running{{engine="0"}} {running}\nvllm:num_requests_waiting{{engine="0"}} 0\n'.encode()
             if asked.headers.get("Authorization") != "Bearer " + KEY:
                 return 401, b"no"
             return 200, {"data": [{"id": "deepseek_r1", "max_model_len": length}]}
@@ -171,7 +173,7 @@ def faked(tmp_path):
                 if not (target / folder / path.name).exists() and path.name != "client_run.py" and not path.name.startswith("."):
                     (target / folder / path.name).symlink_to(path)
         (target / "plugins" / "action" / "client_run.py").write_text(FAKE.replace("FIXTURE", repr(name)))
-        ready = {"ansible.builtin.set_fact": {"eval_client_ready": "{{ {eval_client_tool: {'image': 'client:1'}} }}"}}
+        ready = {"ansible.builtin.set_fact": {"eval_client_ready": "{{ {eval_client_tool: {'image': 'client:1' ~ (eval_client_plan_auth_file | basename)}} }}"}}
         (target / "roles" / "eval_client" / "tasks" / "main.yml").write_text(yaml.safe_dump([ready]))
         return tmp_path / "collections"
 
@@ -198,8 +200,34 @@ def test_a_benchmark_from_the_plan_to_the_verdict(run, service, faked, tmp_path)
     assert {entry["name"] for entry in found["added"]} >= {"base-url", "ready-check-timeout-sec"}
 
 
-def site_set(folder):
-    """Put eight questions, and data that say so, below a folder; return the folder of the data."""
+LOAD = ["-e", "benchmark_request_rates=inf", "-e", "benchmark_num_prompts=8", "-e", "benchmark_input_len=20", "-e", "benchmark_output_len=12"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_speed_beside_the_requests_of_others_is_kept_and_is_no_baseline(run, service, faked, tmp_path, replace):
+    """It fails only where a new baseline was asked for."""
+    with service(16384, running=3) as server:
+        done = run("benchmark", port_of(server), *LOAD, "-e", f"benchmark_new_baseline={str(replace).lower()}", collections=faked("vllm_serve/good"))
+    assert (done.returncode != 0) == replace and "3 requests of others" in said(done) and "while nobody else uses the service" in said(done)
+    (kept,) = (tmp_path / "reports/results/vllm").iterdir()
+    assert json.loads(kept.read_text())["others"] == 3 and kept.name != "baselines.json"
+
+
+def test_a_record_is_kept_though_the_next_run_cannot_be_judged(run, service, faked, tmp_path):
+    """The client of the second load point is not run at all."""
+    collections = faked("vllm_serve/good")
+    action = collections / "ansible_collections/ascend/vllm/plugins/action/client_run.py"
+    action.write_text(action.read_text().replace("        with open(", "        if 'rate4' in given['results_dir']:\n"
+                                                 "            return {'failed': True, 'msg': 'the engine is gone'}\n        with open("))
+    with service(16384) as server:
+        done = run("benchmark", port_of(server), *LOAD, "-e", "benchmark_request_rates=inf,4", collections=collections)
+    assert done.returncode != 0 and "the engine is gone" in said(done) and "Judge all groups together" not in said(done)
+    (kept,) = (tmp_path / "reports/results/vllm").iterdir()
+    assert json.loads(kept.read_text())["load"]["request_rate"] is None
+
+
+def site_set(folder, gate=False):
+    """Put eight questions, and data that say so, below a folder, and with ``gate`` a floor for them; return the folder of the data."""
     for name, count in (("test", 8), ("train", 2)):
         lines = [json.dumps({"question": f"What is {number} + 1?", "answer": f"#### {number + 1}"}) for number in range(count)]
         (folder / "sets" / "gsm8k" / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
@@ -208,6 +236,10 @@ def site_set(folder):
              "files": [{"path": f"{name}.jsonl", "format": "gsm8k", "lines": count} for name, count in (("test", 8), ("train", 2))],
              "tools": {"lm_eval": {"metric": "exact_match,flexible-extract"}}}
     (folder / "data" / "sets" / "gsm8k.yml").write_text(yaml.safe_dump({"gsm8k": entry}))
+    if gate:
+        (folder / "data" / "gates").mkdir()
+        ours = {"kind": "accuracy", "source": "a test", "set": "gsm8k", "samples": 8, "recipes": ["deepseek_r1_w8a8"], "tools": {"lm_eval": []}, "floor": 50}
+        (folder / "data" / "gates" / "ours.yml").write_text(yaml.safe_dump({"ours": ours}))
     return folder / "data"
 
 
@@ -225,18 +257,66 @@ def test_an_evaluation_from_the_plan_to_the_verdict(run, service, faked, tmp_pat
     assert (tmp_path / "reports" / "evaluate.html").is_file()
 
 
-def test_a_gate_of_a_set_is_judged_as_the_last_step(run, service, faked, tmp_path):
-    """The entry point gate by itself, in a play of the head; site.yml has it as its last step."""
+def test_the_logins_of_the_plan_are_those_of_the_client_s_image_too(run, service, faked, tmp_path):
+    (tmp_path / "logins.json").write_text("{}")
     data_dir, collections = site_set(tmp_path), faked("lm_eval/good")
-    playbook = tmp_path / "gate.yml"
-    gate = {"ansible.builtin.include_role": {"name": "ascend.vllm.evaluate", "tasks_from": "{{ item }}"},
-            "vars": {"evaluate_gate": "gsm8k", "evaluate_plan": "{{ hostvars['localhost'].plan_result.plan }}"}}
-    playbook.write_text(yaml.safe_dump([
+    with service() as server:
+        done = run("evaluate", port_of(server), collections=collections, vllm_data_dirs=[str(data_dir)], vllm_registry_auth_file=str(tmp_path / "logins.json"))
+    assert done.returncode == 0, said(done)
+    assert given_of(tmp_path)[0]["image"] == "client:1logins.json"
+
+
+def gate_play(folder, gate, *names):
+    """Return a playbook of these entry points of the role, in a play of the head."""
+    role = {"name": "ascend.vllm.evaluate"}
+    values = {"evaluate_gate": gate, "evaluate_plan": "{{ hostvars['localhost'].plan_result.plan }}"}
+    (folder / "gate.yml").write_text(yaml.safe_dump([
         {"name": "Plan", "import_playbook": "ascend.vllm.plan"},
         {"hosts": "a3-node0", "gather_facts": False, "tasks": [
-            {**gate, "ansible.builtin.include_role": {**gate["ansible.builtin.include_role"], "tasks_from": name}} for name in ("gate_ready", "gate")]}]))
+            {"ansible.builtin.include_role": {**role, "tasks_from": name}, "vars": values} for name in names]}]))
+    return str(folder / "gate.yml")
+
+
+#: As the tests of gates have to serve it: the tutorial's context is too short for a set.
+LONG = {"vllm_extra_args": {"max-model-len": 40000}}
+
+
+def test_a_gate_that_nothing_judges_is_refused_before_anything_is_started_and_fails_at_the_end(run, service, faked, tmp_path):
+    data_dir, collections = site_set(tmp_path), faked("lm_eval/good")
     with service() as server:
-        done = run(str(playbook), port_of(server), collections=collections, vllm_data_dirs=[str(data_dir)])
+        early = run(gate_play(tmp_path, "gsm8k", "gate_ready"), port_of(server), collections=collections, vllm_data_dirs=[str(data_dir)], **LONG)
+        assert early.returncode != 0 and "gate_floor" in said(early) and "no gate of 8 samples" in said(early) and server.asked == []
+        late = run(gate_play(tmp_path, "gsm8k", "gate"), port_of(server), collections=collections, vllm_data_dirs=[str(data_dir)], **LONG)
+    assert late.returncode != 0 and "wanted a gate that judges it. Remedy: add a gate in a folder of vllm_data_dirs" in said(late)
+
+
+def test_a_context_that_the_plan_has_too_short_is_refused_by_a_gate_before_anything_is_started(run, service, faked, tmp_path):
+    data_dir, collections = site_set(tmp_path, gate=True), faked("lm_eval/good")
+    with service() as server:
+        done = run(gate_play(tmp_path, "gsm8k", "gate_ready"), port_of(server), collections=collections, vllm_data_dirs=[str(data_dir)],
+                   vllm_extra_args={"max-model-len": 20000})
+        assert done.returncode != 0 and "max-model-len 20000 in the plan" in said(done) and server.asked == []
+
+
+@pytest.mark.parametrize(("verb", "words", "found"), [
+    ("site", ["serve_switch_gate=smoke"], "serve_switch_gate: found smoke, wanted none: here it has no effect. Remedy: -e evaluate=smoke"),
+    ("upgrade", ["evaluate=smoke"], "evaluate: found smoke, wanted none: here it has no effect. Remedy: -e serve_switch_gate=smoke"),
+    ("upgrade", ["serve_switch_gate=gsm8k", "evaluate=smoke"], "evaluate: found smoke"),
+    ("site", ["evaluate=gsm9k"], "the gate 'gsm9k', wanted one of none, smoke"),
+    ("upgrade", ["serve_switch_gate=gsm9k"], "the gate 'gsm9k', wanted one of none, smoke"),
+    ("site", ["evaluate=throughput", "benchmark_tool=vllm_latency"], "gate_tool"),
+    ("upgrade", ["serve_switch_gate=throughput", "benchmark_request_rates=fast"], "numbers above 0, or inf"),
+])
+def test_a_gate_that_cannot_be_is_refused_before_there_is_a_plan(run, verb, words, found):
+    done = run(verb, free_port(), *[part for word in words for part in ("-e", word)])
+    assert done.returncode != 0 and found in said(done) and "Compute the plan" not in done.stdout
+
+
+def test_a_gate_of_a_set_is_judged_as_the_last_step(run, service, faked, tmp_path):
+    """The entry point gate by itself, in a play of the head; site.yml has it as its last step."""
+    data_dir, collections = site_set(tmp_path, gate=True), faked("lm_eval/good")
+    with service() as server:
+        done = run(gate_play(tmp_path, "gsm8k", "gate_ready", "gate"), port_of(server), collections=collections, vllm_data_dirs=[str(data_dir)], **LONG)
     text = said(done)
     assert done.returncode == 0, text
     assert "vllm: gsm8k with lm_eval" in text and len(given_of(tmp_path)) == 1 and (tmp_path / "reports" / "evaluate.json").is_file()

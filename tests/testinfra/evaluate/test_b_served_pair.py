@@ -93,7 +93,7 @@ def test_the_real_engine_with_aisbench(playbook, sets, aisbench, reports, verb):
 
 
 def test_a_gate_of_site_and_of_upgrade(playbook, nodes, sets, lm_eval, reports):
-    """A set whose gate cannot be reached: site.yml fails and the pair goes on serving; upgrade brings back what served."""
+    """A set whose gate cannot be reached: site.yml fails and the pair goes on serving; upgrade brings back what served. And one that passes."""
     given, dummy = reports
     smoke = {"tool": "lm_eval", "sets": ["gsm8k_random"], "limit": 4, "mode": "completions", "max_tokens": 16, "min_model_len": 512, "timeout_s": 600,
              "extra_flags": {"num_fewshot": 1}}
@@ -106,10 +106,14 @@ def test_a_gate_of_site_and_of_upgrade(playbook, nodes, sets, lm_eval, reports):
     assert run.rc != 0 and "below" in run.text and "serves again" in run.text, run.out[-4000:]
     argv = inspect(nodes["a2-node0"], "vllm-rank0")["Config"]["Cmd"]
     assert argv[argv.index("--max-num-seqs") + 1] == "16" and complete()
-    # One that nothing is stated for lets it pass.
-    passing = ("-e", json.dumps({"evaluate_smoke": {**smoke, "limit": 3}}), *given)
-    run = playbook("ascend.vllm.upgrade", *QUICK, "-e", changed, "-e", "serve_switch_gate=smoke", *passing)
-    assert run.rc == 0, run.out[-4000:]
+    # One that nothing is stated for is refused, and nothing was stopped for it.
+    before = inspect(nodes["a2-node0"], "vllm-rank0")["Id"]
+    bare = ("-e", json.dumps({"evaluate_smoke": {**smoke, "limit": 3}}), *given)
+    run = playbook("ascend.vllm.upgrade", *QUICK, "-e", changed, "-e", "serve_switch_gate=smoke", *bare)
+    assert run.rc != 0 and "no gate of 3 samples" in run.text and inspect(nodes["a2-node0"], "vllm-rank0")["Id"] == before, run.out[-4000:]
+    # The first speed of a load becomes the baseline.
+    run = playbook("ascend.vllm.upgrade", *QUICK, "-e", changed, "-e", "serve_switch_gate=throughput", *LOAD, *given)
+    assert run.rc == 0 and complete(), run.out[-4000:]
     assert playbook("site.yml", *QUICK).rc == 0
 
 

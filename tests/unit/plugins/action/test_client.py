@@ -23,8 +23,8 @@ BUILD = {"name": "c:1", "dir": "/d"}
 
 def looked(running=True, log=(), **more):
     """Return a slice of a client."""
-    return dict({"running": running, "joined": False, "seconds": 5.0, "log": list(log), "rc": None, "timed_out": False, "error": None, "files": {},
-                 "left_out": []}, **more)
+    return dict({"running": running, "joined": False, "started": "2026-05-02T09:00:00Z", "seconds": 5.0, "log": list(log), "rc": None, "timed_out": False,
+                 "error": None, "files": {}, "left_out": []}, **more)
 
 
 def test_a_client_is_begun_once_shown_and_its_files_returned():
@@ -32,8 +32,8 @@ def test_a_client_is_begun_once_shown_and_its_files_returned():
     found = run(client_run, [looked(log=["loading"]), looked(log=[bars[0], "x"], seconds=10.0), looked(log=bars, seconds=20.0, takes=10.0),
                              looked(False, ["a", "b"], rc=3, seconds=31.0, files={"f": "t"}), {"changed": False}],
                 progress=r"(?P<done>\d+)/(?P<total>\d+) \[", **CLIENT)
-    assert found["result"] == {"rc": 3, "timed_out": False, "error": None, "files": {"f": "t"}, "left_out": [], "log": "a\nb", "joined": False,
-                               "changed": True, "seconds": 31.0}
+    assert found["result"] == {"rc": 3, "started": "2026-05-02T09:00:00Z", "timed_out": False, "error": None, "files": {"f": "t"}, "left_out": [],
+                               "log": "a\nb", "joined": False, "changed": True, "seconds": 31.0}
     assert found["lines"] == ["  [    5 s] n0: vllm-client: loading", "  [   10 s] n0: vllm-client: 20 of 200",
                               "  [   20 s] n0: vllm-client: 40 of 200, about 80 s left"]
     assert [given["step"] for dummy, given in found["calls"]] == ["begin", "watch", "watch", "watch", "done"]

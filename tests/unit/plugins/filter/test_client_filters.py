@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ansible_collections.ascend.vllm.plugins.filter import (
-    client_checks, client_jobs, client_npu_checks, client_request, deployment_facts, deployment_record, job_lines,
+    client_checks, client_gate_checks, client_jobs, client_npu_checks, client_request, deployment_facts, deployment_record, job_lines,
 )
 from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
@@ -69,6 +69,11 @@ def test_what_is_wrong_is_a_check():
     held = {"artefacts": {"device_containers": []}, "npus": [], "settings": request("benchmark", tool="vllm_latency")["settings"]}
     found = filter_of(client_npu_checks)(Lazy(group), Lazy(unit), held, ["x"])
     assert [check["check"] for check in found] == ["client_npus"]
+
+
+def test_a_gate_without_a_floor_is_a_check():
+    found = filter_of(client_gate_checks)(Lazy(request(limit=3)["settings"]), Lazy(PLAN))
+    assert {check["check"] for check in found} >= {"gate_floor"}
 
 
 def test_facts_of_a_deployment():

@@ -48,7 +48,9 @@ def test_a_gate_of_the_site(site, floor, outcome):
 
 
 def test_a_run_of_another_size_has_no_gate():
-    assert judged("lm_eval/good")["gate"]["outcome"] == "none"
+    record = judged("lm_eval/good")
+    assert record["gate"]["outcome"] == "none"
+    assert evaluate_failed.evaluate_failed([record]) == [] and "wanted a gate" in evaluate_failed.evaluate_failed([record], True)[0]
 
 
 @pytest.mark.parametrize(("kind", "text", "words"), [

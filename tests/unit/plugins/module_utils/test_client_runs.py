@@ -251,7 +251,23 @@ def test_a_serving_container_that_stops_ends_the_wait(engine, monkeypatch):
         assert (found["running"], found["rc"], found["error"]) == (False, None, "the serving container does not run any more")
         fake.containers["vllm-rank0"]["State"]["Running"] = True
         monkeypatch.setattr(client_runs, "SILENT_S", -1.0)
+        assert client_guard.marked(given["run_id"])
         assert "nothing was heard of the client" in run().watch(5)["error"]
+        # It would go on asking the service.
+        until(lambda: not client_guard.marked(given["run_id"]))
+
+
+def test_results_are_not_removed_while_their_client_has_the_lock(engine, monkeypatch):
+    """One that has not been heard of for a while is still there."""
+    with engine("exec", WRITES + "; " + WAITS) as (dummy, given, run):
+        run().begin()
+        result = given["results_dir"] + "/out/m/results_1.json"
+        until(lambda: os.path.exists(result))
+        monkeypatch.setattr(client_runs, "SILENT_S", -1.0)
+        with pytest.raises(client_runs.RunError, match="another client that runs here; wanted none. Remedy: run again when it has ended"):
+            run(run_id="other").begin()
+        assert os.path.exists(result) and client_guard.marked(given["run_id"])
+        run().end()
 
 
 def test_results_that_are_too_large_are_named_and_links_are_not_followed(engine, tmp_path):
@@ -291,14 +307,19 @@ def test_what_a_client_writes_in_place_of_a_state_is_none(engine):
 @pytest.mark.parametrize("kind", ["container", "exec"])
 def test_a_call_of_the_module_has_it_all(engine, kind):
     with engine(kind) as (dummy, given, run):
+        before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         first = client_progress.step(run(), "begin", 20)
+        assert before <= first["started"] <= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         assert first == {"changed": True, "joined": False, "running": False, "rc": 0, "error": None, "timed_out": False, "seconds": first["seconds"],
+                         "started": first["started"],
                          "files": {"out/m/results_1.json": '{"score": 1}'}, "left_out": [], "log": ["5/7 ["]}
         again = client_progress.step(run(), "begin", 20)
-        assert (again["changed"], again["joined"], again["rc"]) == (False, True, 0)
+        # What was begun before says when that was.
+        assert (again["changed"], again["joined"], again["rc"], again["started"]) == (False, True, 0, first["started"])
         assert client_progress.step(run(), "done", 20)["changed"] is False
     with engine(kind, WAITS) as (dummy, given, run):
         first = client_progress.step(run(), "begin", 3)
         assert (first["running"], first["rc"], first["files"], first["log"]) == (True, None, {}, ["here"])
-        ended = client_progress.step(run(), "end", 20)
+        run().end()
+        ended = client_progress.step(run(), "watch", 20)
         assert (ended["running"], ended["rc"]) == (False, 143)

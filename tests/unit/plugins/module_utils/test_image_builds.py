@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -90,7 +91,8 @@ def test_the_engine_gets_all_files_and_its_stages_are_removed(places):
 
 def test_the_same_files_are_the_same_to_the_engine(places, tmp_path):
     first = b"".join(context(places["dir"]))
-    (tmp_path / "build" / "Dockerfile").touch()
+    os.utime(str(tmp_path / "build" / "Dockerfile"), (1, 1))
+    (tmp_path / "build" / "Dockerfile").chmod(0o600)
     assert b"".join(context(places["dir"])) == first
 
 
@@ -101,9 +103,18 @@ def test_the_same_files_are_the_same_to_the_engine(places, tmp_path):
     (lambda asked: b"no HTTP\r\n\r\n", "gave no valid"),
     (lambda asked: (200, b"no JSON\r\n"), "gave no valid answer"),
 ], ids=["step", "400", "no-image", "no-http", "no-json"])
-def test_an_engine_that_cannot_is_quoted_and_nothing_is_removed(places, fake, said):
+def test_an_engine_that_cannot_is_quoted_and_its_stages_are_removed(places, fake, said):
+    """The login of a package index may be in them."""
     state = carry(places, fake)
-    assert not state["done"] and said in state["error"] and not getattr(fake, "pruned", None)
+    assert not state["done"] and said in state["error"]
+    if isinstance(fake, Builder):
+        assert len(fake.pruned) == 1 and "stay on the node" not in state["error"]
+
+
+def test_stages_that_stay_are_said_beside_what_failed(places):
+    fake = Builder(status=400)
+    state = carry(places, lambda asked: (500, {"message": "busy"}) if asked.path == "/images/prune" else fake(asked))
+    assert state["error"].startswith("the engine answered 400: dockerfile parse error") and "stay on the node: the engine answered 500: busy" in state["error"]
 
 
 def test_stages_that_stay_are_no_failure(places):

@@ -17,7 +17,14 @@ from ansible_collections.ascend.vllm.plugins.modules import client_data
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import web_server
 
 GSM8K = "".join(json.dumps({"question": "%d + 1?" % number, "answer": "It is\n#### %d" % (number + 1)}) + "\n" for number in range(3))
+REMEDY = "put them there"
 AIME = json.dumps({"origin_prompt": "Find x.", "gold_answer": "204"}) + "\n\n"
+
+
+@pytest.fixture
+def prove(run_module):
+    """A function (dir=, sets=, ..) -> the module's result."""
+    return lambda **given: run_module(client_data, **dict({"remedy": REMEDY}, **given))
 
 
 def table(rows):
@@ -42,8 +49,8 @@ def put(tmp_path, name, text, **wanted):
 
 
 @pytest.mark.parametrize(("name", "text", "lines"), [("gsm8k", GSM8K, 3), ("gpqa", GPQA, 2), ("aime2024", AIME, 1), ("gsm8k", "\ufeff" + GSM8K, 3)])
-def test_right_files_are_proved(run_module, tmp_path, name, text, lines):
-    found = run_module(client_data, dir=str(tmp_path / "sets"), sets=put(tmp_path, name, text, lines=lines, sha256=sha(text).upper()))
+def test_right_files_are_proved(prove, tmp_path, name, text, lines):
+    found = prove(dir=str(tmp_path / "sets"), sets=put(tmp_path, name, text, lines=lines, sha256=sha(text).upper()))
     assert (found["failed"], found["changed"], found["fetched"]) == (False, False, [])
     assert found["sets"][name] == {"dir": str(tmp_path / "sets" / name), "files": [
         {"path": str(tmp_path / "sets" / name / "f"), "there": True, "sha256": sha(text), "lines": lines, "wrong": []}]}
@@ -59,21 +66,21 @@ def test_right_files_are_proved(run_module, tmp_path, name, text, lines):
     ("gpqa", table([]), {}, "found no sample"), ("gpqa", "a,b\n1,2\n", {}, "found no Question, Correct Answer"),
     ("aime2024", GSM8K, {}, "found no origin_prompt, gold_answer"), ("jsonl", '{"a": 1}\n', {"fields": ["b"]}, "found no b, wanted b"),
 ])
-def test_wrong_files_are_named_with_found_wanted_remedy(run_module, tmp_path, name, text, wanted, said):
-    found = run_module(client_data, dir=str(tmp_path / "sets"), sets=put(tmp_path, name, text, **wanted))
+def test_wrong_files_are_named_with_found_wanted_remedy(prove, tmp_path, name, text, wanted, said):
+    found = prove(dir=str(tmp_path / "sets"), sets=put(tmp_path, name, text, **wanted))
     assert found["failed"] and "%s: %s/sets/%s/f: " % (name, tmp_path, name) in found["msg"] and said in found["msg"]
-    assert "Remedy: put the right files there" in found["msg"] and "evaluate_fetch" in found["msg"]
+    assert found["msg"].endswith("Remedy: %s" % REMEDY)
 
 
-def test_all_files_of_all_sets_are_named_at_once(run_module, tmp_path):
+def test_all_files_of_all_sets_are_named_at_once(prove, tmp_path):
     sets = dict(put(tmp_path, "gsm8k", ""), aime2024={"dir": "aime", "files": [{"path": "aime.jsonl", "format": "aime2024"}]})
-    found = run_module(client_data, dir=str(tmp_path / "sets"), sets=sets, remedy="ask Ann")
+    found = prove(dir=str(tmp_path / "sets"), sets=sets, remedy="ask Ann")
     assert "sets/gsm8k/f: found no sample" in found["msg"] and "sets/aime/aime.jsonl: found no such file" in found["msg"]
     assert found["msg"].endswith("Remedy: ask Ann") and len(found["sets"]) == 2
 
 
-def test_of_many_wrong_lines_the_first_are_said(run_module, tmp_path):
-    found = run_module(client_data, dir=str(tmp_path / "sets"), sets=put(tmp_path, "gsm8k", "x\n" * 1000))
+def test_of_many_wrong_lines_the_first_are_said(prove, tmp_path):
+    found = prove(dir=str(tmp_path / "sets"), sets=put(tmp_path, "gsm8k", "x\n" * 1000))
     assert found["msg"].count("no JSON") == data_sets.MOST
 
 
@@ -82,19 +89,19 @@ def test_of_many_wrong_lines_the_first_are_said(run_module, tmp_path):
     ({"a": {"files": [{"path": "/x", "format": "csv"}]}}, "below the set's folder"), ({"a": {"files": ["x"]}}, "below the set's folder"),
     ({"a": {"files": [{"path": "x", "format": "xml"}]}}, "found format xml, wanted one of aime2024, csv, gpqa, gsm8k, jsonl"),
 ])
-def test_data_that_is_not_understood(run_module, tmp_path, sets, said):
-    found = run_module(client_data, dir=str(tmp_path), sets=sets)
+def test_data_that_is_not_understood(prove, tmp_path, sets, said):
+    found = prove(dir=str(tmp_path), sets=sets)
     assert found["failed"] and said in found["msg"] and "Remedy: correct the data" in found["msg"]
 
 
-def test_a_missing_file_is_fetched_once_and_only_where_allowed(run_module, tmp_path):
+def test_a_missing_file_is_fetched_once_and_only_where_allowed(prove, tmp_path):
     with web_server(lambda asked: (200, GSM8K.encode())) as server:
         sets = {"gsm8k": {"files": [{"path": "test.jsonl", "format": "gsm8k", "url": server.url + "/t", "sha256": sha(GSM8K)}]}}
         for more in ({}, {"fetch": True, "check": True}):
-            assert run_module(client_data, dir=str(tmp_path / "s"), sets=sets, **more)["failed"] and not server.asked
-        found = run_module(client_data, dir=str(tmp_path / "s"), sets=sets, fetch=True)
+            assert prove(dir=str(tmp_path / "s"), sets=sets, **more)["failed"] and not server.asked
+        found = prove(dir=str(tmp_path / "s"), sets=sets, fetch=True)
         assert (found["failed"], found["changed"], found["fetched"]) == (False, True, [str(tmp_path / "s" / "gsm8k" / "test.jsonl")])
-        assert run_module(client_data, dir=str(tmp_path / "s"), sets=sets, fetch=True)["changed"] is False and len(server.asked) == 1
+        assert prove(dir=str(tmp_path / "s"), sets=sets, fetch=True)["changed"] is False and len(server.asked) == 1
     assert [path.name for path in (tmp_path / "s" / "gsm8k").iterdir()] == ["test.jsonl"]
 
 
@@ -102,13 +109,13 @@ def test_a_missing_file_is_fetched_once_and_only_where_allowed(run_module, tmp_p
     ((404, b""), {}, "answered 404"), ((200, b"another"), {}, "has a file with sha256 %s" % sha("another")),
     ((200, GSM8K.encode()), {"sha256": None}, "it is not fetched: found no sha256 of it in the data"),
 ])
-def test_what_is_not_the_wanted_file_is_not_put_there(run_module, tmp_path, answer, more, said):
+def test_what_is_not_the_wanted_file_is_not_put_there(prove, tmp_path, answer, more, said):
     with web_server(lambda asked: answer) as server:
         entry = dict({"path": "f", "format": "gsm8k", "url": server.url, "sha256": sha(GSM8K)}, **more)
-        found = run_module(client_data, dir=str(tmp_path), sets={"gsm8k": {"files": [entry]}}, fetch=True)
+        found = prove(dir=str(tmp_path), sets={"gsm8k": {"files": [entry]}}, fetch=True)
     assert found["failed"] and said in found["msg"] and not (tmp_path / "gsm8k").exists()
 
 
-def test_a_server_that_is_not_there_is_said(run_module, tmp_path):
+def test_a_server_that_is_not_there_is_said(prove, tmp_path):
     entry = {"path": "f", "format": "gsm8k", "url": "http://127.0.0.1:1/x", "sha256": sha("")}
-    assert "it was not fetched: " in run_module(client_data, dir=str(tmp_path), sets={"gsm8k": {"files": [entry]}}, fetch=True)["msg"]
+    assert "it was not fetched: " in prove(dir=str(tmp_path), sets={"gsm8k": {"files": [entry]}}, fetch=True)["msg"]

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.modules import evaluation_info
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, unix_server, web_server
 
 KEY = "k3y-of-the-service"
 
@@ -31,7 +32,7 @@ def test_models_and_the_length_of_their_context_past_any_proxy(ask, check):
         (asked,) = server.asked
     assert (asked.method, asked.path, asked.headers["Authorization"]) == ("GET", "/v1/models", "Bearer " + KEY)
     assert result["service"] == {"status": 200, "error": None, "models": [
-        {"id": "deepseek_r1", "max_model_len": 35000}, {"id": "lora", "max_model_len": None}, {"id": "y", "max_model_len": None}]}
+        {"id": "deepseek_r1", "max_model_len": 35000}, {"id": "lora", "max_model_len": None}, {"id": "y", "max_model_len": None}], "requests": None}
     assert (result["failed"], result["changed"]) == (False, False) and KEY not in json.dumps(result)
 
 
@@ -50,12 +51,14 @@ def test_what_is_no_answer_is_said(ask, answer, status, words):
 def test_nobody_listens_and_nobody_is_asked(ask):
     found = ask("http://127.0.0.1:%d" % free_port())["service"]
     assert found["status"] is None and "refused" in found["error"]
-    assert ask()["service"] == {"status": None, "error": None, "models": []}
+    assert ask()["service"] == {"status": None, "error": None, "models": [], "requests": None}
 
 
 def test_a_service_that_is_silent_does_not_hold_it_up(ask):
     with web_server(lambda asked: None) as server:
+        began = time.monotonic()
         found = ask(server.url, timeout_s=0.3)["service"]
+        assert time.monotonic() - began < 10
     assert found["status"] is None and found["error"]
 
 
@@ -73,3 +76,47 @@ def test_a_tokenizer_is_a_vocabulary(ask, tmp_path):
 def test_room_is_that_of_the_nearest_folder_there_is(ask, tmp_path):
     room = ask()["room"]
     assert (room["path"], room["error"]) == (str(tmp_path), None) and room["free_mb"] > 0
+
+
+def test_since_when_the_serving_container_runs(ask, tmp_path):
+    state = {"Running": True, "StartedAt": "2026-05-02T09:00:00.1Z"}
+    with unix_server(tmp_path / "d.sock", lambda asked: (200, {"State": state}) if asked.path == "/containers/vllm-rank0/json" else (404, {})):
+        def of(name):
+            return ask(container=name, docker_socket=str(tmp_path / "d.sock"))["container"]
+
+        assert of("vllm-rank0") == {"started": "2026-05-02T09:00:00.1Z", "error": None}
+        state["Running"] = False
+        assert of("vllm-rank0") == of("gone") == {"started": None, "error": None}
+    assert ask()["container"] == {"started": None, "error": None}
+    gone = ask(container="a", docker_socket=str(tmp_path / "none"))["container"]
+    assert gone["started"] is None and gone["error"]
+
+
+def gauges(running, waiting):
+    return "".join('%s{engine="%d"} %.1f\n' % (name, engine, count) for name, counts in
+                   (("vllm:num_requests_running", running), ("vllm:num_requests_waiting", waiting)) for engine, count in enumerate(counts))
+
+
+@pytest.mark.parametrize(("texts", "found", "looks"), [
+    ([gauges([0, 0], [0, 0])], {"running": 0, "waiting": 0}, 1),
+    # A probe has ended a second later; a load has not.
+    ([gauges([1, 0], [0, 0]), gauges([0, 0], [0, 0])], {"running": 0, "waiting": 0}, 2),
+    ([gauges([4, 2], [0, 1]), gauges([3, 1], [0, 0])], {"running": 4, "waiting": 0}, 2),
+    ([gauges([1, 0], [0, 0]), gauges([5, 5], [0, 0])], {"running": 1, "waiting": 0}, 2),
+    (["other 1\n"], None, 1), ([None], None, 1),
+])
+def test_requests_that_the_service_has(ask, monkeypatch, texts, found, looks):
+    monkeypatch.setattr(evaluation_info, "AGAIN_S", 0.01)
+    left = list(texts)
+
+    def answer(asked):
+        if asked.path != "/metrics":
+            return 200, {"data": []}
+        text = left.pop(0)
+        return (404, b"") if text is None else (200, text.encode())
+
+    with web_server(answer) as server:
+        assert ask(server.url)["service"]["requests"] is None and len(server.asked) == 1
+        assert ask(server.url, requests=True)["service"]["requests"] == found
+        assert [asked.path for asked in server.asked].count("/metrics") == looks
+    assert ask("http://127.0.0.1:%d" % free_port(), requests=True)["service"]["requests"] is None

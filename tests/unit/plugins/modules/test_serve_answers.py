@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -217,3 +219,25 @@ def test_http_and_https_mixed_up_and_a_file_that_vouches_for_nothing(ask, ca_fil
     found = ask("https://127.0.0.1:1", ca_file=str(tmp_path / "no.pem"))["answers"]["completion"]
     assert (found["failure"], found["text"]) == ("ca_file", "no file %s/no.pem" % tmp_path)
     assert ask("https://127.0.0.1:1", ca_file=ca_file("none"))["answers"]["completion"]["failure"] == "tls"
+
+
+#: A caller that ends as a module does: what its threads do keeps it from ending only where they are no daemons.
+RANKS = """
+import sys, time
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_service
+ask_service.RANKS_GRACE_S = 0.2
+print(*("%(answered)s/%(timed_out)s/%(rank)d" % rank for rank in ask_service.ask_ranks(ask_service.Api(sys.argv[1], None, None), "m", 20, 5.0, 0.8)))
+"""
+
+
+def test_ranks_that_send_a_byte_now_and_then_are_over_within_their_time_and_keep_nobody_from_ending():
+    def dribble(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not handler.server.over.wait(0.05):
+            handler.wfile.write(b" ")
+
+    with web_server(lambda asked: dribble) as server:
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", RANKS, server.url], capture_output=True, text=True, timeout=60, check=True)
+        assert time.monotonic() - began < 10
+    assert done.stdout.split() == ["False/True/%d" % rank for rank in range(20)]

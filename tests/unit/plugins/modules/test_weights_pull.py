@@ -310,6 +310,45 @@ def test_the_file_that_was_written_to_last_is_left_to_rsync(tmp_path):
     assert puller._came(batch[3:]) == []
 
 
+def paced(most, rate, seconds=120, full=lambda second: True):
+    """Return how many transfers ran in each second; C(rate): bytes a second by their number."""
+    pace, came, numbers = relay.Pace(most, relay.FIRST_STREAMS), 0, []
+    for second in range(seconds):
+        pace.look(float(second), came, full(second))
+        numbers.append(pace.number)
+        came += rate(pace.number)
+    return numbers
+
+
+def test_as_few_transfers_run_as_fill_the_line():
+    line = paced(8, lambda number: 100)
+    assert line[:10] == [2] * 10 and max(line) == 3 and line[25:] == [2] * (len(line) - 25)
+    # Each is as quick as its processor, until the line is full.
+    assert paced(8, lambda number: min(100 * number, 450))[-1] == 5
+    assert paced(4, lambda number: 100 * number)[-1] == 4 and paced(1, lambda number: 100 * number)[-1] == 1
+    # Where files come one by one from the node before, more transfers would wait, too.
+    assert set(paced(4, lambda number: 100 * number, full=lambda second: second % 9 > 0)) == {2}
+
+
+def test_a_transfer_more_works_on_what_waits():
+    """Only as many batches are worked on as the pace says, and a thread more is there when it says one more."""
+    pace, begun, over = relay.Pace(2, 1), threading.Semaphore(0), threading.Event()
+
+    def work(batch):
+        begun.release()
+        over.wait(20)
+
+    crew = relay._Crew(pace, work)
+    crew.take([[{"path": "a"}], [{"path": "b"}]])
+    assert begun.acquire(timeout=10) and not begun.acquire(timeout=0.3)
+    pace.number = 2
+    crew.look(0)
+    assert begun.acquire(timeout=10)
+    over.set()
+    crew.close()
+    assert not crew.taken
+
+
 def test_batches_are_of_a_size_and_large_files_are_alone():
     sizes = [relay.BATCH * 3, 1, 2, relay.BATCH - 3, 1]
     assert [[entry["size"] for entry in batch] for batch in relay.in_batches([{"size": size} for size in sizes])] == [

@@ -195,6 +195,16 @@ def held(containers=(), processes=(), needed=1, **stated):
     return clients.npu_checks(GROUP, UNIT, list(containers), npus, settings, needed, ["a2_pair"])
 
 
+def test_an_engine_of_a_benchmark_is_ended_by_its_name_and_that_of_this_very_run_is_no_obstacle():
+    labels = {"ascend.vllm.group": "vllm", "ascend.vllm.purpose": "client"}
+    (other,) = held([container("vllm-vllm_latency-tokens200x128", labels=labels, pids=[41])], [(41, 3)])
+    assert "docker stop vllm-vllm_latency-tokens200x128 on a2-node0" in other["remedy"] and "ascend.vllm.stop" not in other["remedy"]
+    name = jobs("benchmark", tool="vllm_throughput")[0]["name"]
+    assert held([container(name, labels=labels, pids=[41])], [(41, 3)]) == []
+    for changed in ({**labels, "ascend.vllm.group": "other"}, {"ascend.vllm.group": "vllm"}, {}):
+        assert len(held([container(name, labels=changed, pids=[41])], [(41, 3)])) == 1
+
+
 def container(name="vllm-rank0", devices=("/dev/davinci3",), labels=None, pids=(), privileged=False):
     """Return a container as artefact_info describes it."""
     return {"name": name, "devices": list(devices), "labels": labels or {}, "pids": list(pids), "privileged": privileged}
@@ -408,3 +418,61 @@ def test_a_deployment_is_known_by_its_number_and_its_hash():
 def test_lines_say_what_would_be_run_and_what_was_added():
     found = clients.lines(jobs("benchmark"))
     assert found[0].startswith("20260101T000000Z-vllm_serve-rate1: /bin/bash ") and any("added: base-url" in line for line in found)
+
+
+# ---- Gates
+
+
+def gate_checks(verb="evaluate", group=None, argv=(), **stated):
+    """Return what is refused of a gate before anything is started; ``argv``: more of the head's command line."""
+    plan = copy.deepcopy(PLAN)
+    plan["groups"]["vllm"].update(group or {})
+    unit = plan["hosts"]["a2-node0"]["units"][0]
+    words = unit["argv"]
+    if "--max-model-len" in words:
+        del words[words.index("--max-model-len"):words.index("--max-model-len") + 2]
+    unit["argv"] = [*words, *argv]
+    return clients.gate_checks(settings_of(verb, **stated), plan, DATA)
+
+
+@pytest.mark.parametrize(("stated", "words"), [
+    ({"limit": 3}, "no gate of 3 samples"),
+    ({"sets": "gpqa"}, "no gate for what lm_eval measures"),
+    ({"group": {"model": "qwen3_w8a8"}}, "no gate for the model qwen3_w8a8"),
+    ({"extra_flags": {"num_fewshot": 1}}, "with no num_fewshot stated"),
+    ({"generation": {"temperature": 0}}, "with its own sampling, none stated"),
+])
+def test_a_gate_that_has_no_floor_is_refused_before_anything_is_started(stated, words):
+    (found,) = gate_checks(**stated)
+    assert words in found["observed"] and found["host"] == "a2-node0" and "folder of vllm_data_dirs" in found["remedy"]
+    assert gate_checks() == [] and gate_checks("benchmark", group={"model": "qwen3_w8a8"}) == []
+
+
+@pytest.mark.parametrize(("argv", "refused_"), [
+    (["--max-model-len", "16384"], True), (["--max-model-len=34999"], True), (["--max-model-len", "35000"], False), (["--max-model-len", "32k"], False),
+    (["--max-model-len", "-1"], False), ([], False),
+])
+def test_a_context_that_the_plan_has_too_short_for_a_gate_is_refused_before_anything_is_started(argv, refused_):
+    found = gate_checks(argv=argv)
+    assert [entry["check"] for entry in found] == (["client_model_len"] if refused_ else [])
+    assert not found or ("at least 35000" in found[0]["expected"] and "vllm_extra_args" in found[0]["remedy"])
+    assert gate_checks(argv=argv, min_model_len=4096) == [] and gate_checks("benchmark", argv=argv) == []
+
+
+def test_a_gate_of_speed_measures_the_service():
+    for tool in ("vllm_latency", "vllm_throughput"):
+        (found,) = read("benchmark", tool=tool, gate=True)[1]
+        assert tool in found["observed"] and "vllm_serve" in found["remedy"] and read("benchmark", tool=tool)[1] == []
+    assert read("benchmark", gate=True)[1] == []
+
+
+def test_what_was_begun_before_the_service_was_started_is_another_run():
+    names = [jobs("benchmark", context={"serving_since": since})[0]["run_id"] for since in (None, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")]
+    assert len(set(names)) == 3
+
+
+def test_the_size_of_an_engine_of_its_own_is_a_part_of_its_load():
+    assert jobs("benchmark", tool="vllm_latency", tensor_parallel_size=8)[0]["load"]["tensor_parallel_size"] == 8
+    assert "tensor_parallel_size" not in jobs("benchmark")[0]["load"]
+    facts = clients.deployment({}, None, GROUP, None)
+    assert (facts["data_parallel_size"], facts["tensor_parallel_size"]) == (GROUP["data_parallel_size"], GROUP["tensor_parallel_size"])

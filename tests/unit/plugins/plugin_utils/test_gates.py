@@ -75,6 +75,30 @@ def test_the_sampling_of_aisbench_is_a_part_of_its_gates():
     assert "with temperature=0.6" in gates.judge(record, SHIPPED["gates"])["reason"]
 
 
+@pytest.mark.parametrize(("name", "reason", "words"), [
+    ("num_fewshot", "stated in evaluate_extra_flags", "with no num_fewshot stated"),
+    ("model_args max_length", "stated in evaluate_extra_arguments", "with no model_args max_length stated"),
+    ("model_args num_concurrent", "stated in evaluate_extra_arguments", ""),
+    ("model_args timeout", "stated in evaluate_extra_arguments", ""),
+    ("batch-size", "stated in evaluate_extra_flags", ""),
+    ("limit", "evaluate_limit: only the first samples", ""),
+])
+def test_what_the_site_states_makes_another_run_of_it(name, reason, words):
+    record = scored(added=[{"name": name, "value": 1, "reason": reason}])
+    found = gates.judge(record, SHIPPED["gates"])
+    assert (found["outcome"], words in found["reason"]) == ("none" if words else "pass", True)
+    assert (gates.find(SHIPPED["gates"], record, planned=True)[1] is None) == bool(words)
+    # Of a gate whose own words name it, it is the configuration.
+    own = {**ACCURACY["gsm8k"], "tools": {"lm_eval": ["gsm8k/gsm8k.yaml", f"--{name.split()[-1]} 1"]}}
+    record["configuration"]["argv"] += [f"--{name.split()[-1]}", "1"]
+    assert gates.judge(record, {"own": own})["outcome"] == "pass"
+
+
+def test_of_a_run_that_is_to_come_command_line_and_files_are_not_looked_at():
+    record = scored(configuration={})
+    assert gates.find(SHIPPED["gates"], record)[1] is None and gates.find(SHIPPED["gates"], record, planned=True)[0] == "gsm8k"
+
+
 def test_of_several_gates_the_highest_floor_counts():
     known = {**SHIPPED["gates"], "strict": {**ACCURACY["gsm8k"], "floor": 94}, "loose": {**ACCURACY["gsm8k"], "floor": 1}}
     assert gates.judge(scored(93), known)["name"] == "strict"

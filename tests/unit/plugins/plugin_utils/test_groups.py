@@ -62,7 +62,7 @@ def test_two_groups_on_the_same_hosts(hosts, planned, bad):
         ({"supervise": True, "watch_port": 8000}, "vllm_watch_port", "8000 for vllm_watch_port of group two and for vllm_port of group one"),
         ({"port": 60040}, "vllm_port", "HCCL's ports 60032 to 60063 of group two"),
         ({"extra_env": {"HCCL_IF_BASE_PORT": 60010}}, "vllm_extra_env", "within 32 ports of 60000"),
-        ({"npus": list(range(7, 15))}, "vllm_groups", "NPU 7 in the groups one and two"),
+        ({"npus": list(range(7, 15))}, "vllm_groups", "NPU 7 in group one and in group two"),
         ({"npus": list(range(9, 17))}, "vllm_groups", "npus [9, 10,"),
         ({"npus": 17}, "vllm_groups", "npus 17"),
     ],

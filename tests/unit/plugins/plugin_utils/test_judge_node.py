@@ -138,6 +138,15 @@ def test_the_port_of_the_watch_is_the_head_s_and_its_own_watch_may_have_it(servi
     assert [entry for entry in cluster.bad() if entry["host"] == P] == []
 
 
+def test_the_watch_of_a_single_node_listens_nowhere(hosts, planned):
+    """A stranger may have its port: it is never opened."""
+    cluster = Cluster(1)
+    cluster.plan["groups"]["vllm"]["supervise"] = planned(hosts(1, "a3", vllm_supervise=True))["plan"]["groups"]["vllm"]["supervise"]
+    assert cluster.plan["groups"]["vllm"]["supervise"]["enabled"]
+    listen(cluster, (13390, 7, "nginx"))
+    assert cluster.bad() == []
+
+
 def test_the_remedy_names_the_variable():
     cluster = Cluster(1)
     listen(cluster, (60005, 7, "nc"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import judge_npu
-from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import LABEL
+from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import LABEL, PURPOSE
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
 from ansible_collections.ascend.vllm.tests.unit.plugins.faults import npu_smi
 
@@ -44,6 +44,8 @@ def test_a_container_that_holds_the_devices_is_named_when_the_tool_cannot():
     ({}, True), ({"labels": {LABEL: "vllm"}}, False), ({"devices": []}, False), ({"devices": [], "privileged": True}, False),
     ({"devices": ["/dev/davinci9"]}, False),
     ({"labels": None}, True),
+    # The engine of a benchmark serves nobody.
+    ({"labels": {LABEL: "vllm", PURPOSE: "client"}}, True), ({"labels": {LABEL: "vllm", PURPOSE: "weights"}}, False),
 ])
 def test_containers(container, found):
     cluster = Cluster(1)

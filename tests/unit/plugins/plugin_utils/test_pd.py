@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -198,11 +199,13 @@ def test_a_single_rank_states_no_rank(hosts, planned, bad, any_size):
         (({}, {"kv_port": 65530}), {}, "vllm_kv_port", "ports 65530 to 65545", "lower kv_port"),
         (({"kv_port": 13380},), {}, "vllm_kv_port", "meet 13389, vllm_data_parallel_rpc_port 13389 of group prefill1", "36000 or more"),
         (({"kv_port": 7090},), {}, "vllm_kv_port", "meet 7100, vllm_rank_port 7100 of group prefill1", "36000 or more"),
-        (({"kv_port": 1990},), {}, "vllm_kv_port", "meet 1999, vllm_proxy 1999 of the proxy", "36000 or more"),
+        (({"kv_port": 1990},), {}, "vllm_kv_port", "meet 1999, vllm_proxy.port 1999 of the proxy", "36000 or more"),
         (({"rank_port": 20500},), {}, "vllm_rank_port", "inside Mooncake's random ports 20000 to 35999", "below 20000 or to 36000"),
         (({"data_parallel_rpc_port": 7101},), {}, "vllm_data_parallel_rpc_port",
          "7101 for vllm_data_parallel_rpc_port of group prefill1 and for vllm_rank_port", "free port"),
         (({}, {}, {"rank_port": 65535}), {}, "vllm_rank_port", "65536 for vllm_rank_port of group decode", "lower port"),
+        (({"extra_env": {"HCCL_IF_BASE_PORT": 25000}},), {}, "vllm_extra_env",
+         "group prefill1: HCCL_IF_BASE_PORT 25000: HCCL's ports 25000 to 25031 meet Mooncake's random ports 20000 to 35999", "19968 or less or to 36000"),
         # Sizes.
         (({}, {"data_parallel_size": 1, "npus": 8},), {}, "vllm_npus", "group prefill2: 8 NPU(s) on 1 host(s)", "add 1 more node"),
         (({}, {"tensor_parallel_size": 4},), {}, "vllm_data_parallel_size", "group prefill2: DP 4 x TP 4", "the same data_parallel_size"),
@@ -229,7 +232,7 @@ def test_a_single_rank_states_no_rank(hosts, planned, bad, any_size):
         (({"extra_args": {"pipeline-parallel-size": 2}},), {}, "vllm_extra_args", "group prefill1: the option --pipeline-parallel-size",
          "vllm_tensor_parallel_size"),
         (({"extra_args": {"speculative-config": {"method": "mtp", "num_speculative_tokens": 2}}},), {}, "vllm_extra_args",
-         "group prefill1: num_speculative_tokens 2", "decode groups only"),
+         "group prefill1: num_speculative_tokens 2", "set num_speculative_tokens: 1 in the entries of the prefill groups"),
         (({}, {}, {"extra_args": {"speculative-config": None}}), {}, "vllm_extra_args", "1 speculative tokens on prefill, none on decode", "both sides"),
         (({"extra_args": {"kv-transfer-config": {"kv_port": 1}}},), {}, "vllm_extra_args", "group prefill1: kv_port in kv-transfer-config",
          "kv_port of the group's entry"),
@@ -260,10 +263,38 @@ def test_all_problems_of_all_groups_are_said_at_once(hosts, planned, bad):
     assert {check["device"] for check in found} == {"vllm_kv_port", "vllm_extra_args", "vllm_rank_port", "vllm_served_model_name"}
 
 
+@pytest.mark.parametrize(("base", "meets"), [(19968, False), (19969, True), (35999, True), (36000, False)])
+def test_hccl_s_ports_end_before_mooncake_s_or_begin_behind_them(hosts, planned, bad, base, meets):
+    found = bad(planned(*a3_inventory(hosts, {}, {}, {"kv_port": 40000, "extra_env": {"HCCL_IF_BASE_PORT": base}})))
+    assert [(check["host"], check["device"]) for check in found] == [(host, "vllm_extra_env") for host in ("a3-node2", "a3-node3")] * meets
+
+
+def test_a_group_is_named_even_if_its_name_is_in_another_word(hosts, planned, bad):
+    """One letter is in nearly every text, and p in p-2."""
+    hostvars = hosts(3, vllm_groups=[{"name": "p-2", "hosts_from": "p2"}, {"name": "p", "hosts_from": "p1", "model": "deepseek"}],
+                     vllm_extra_args={"enable-expert-parallel": True})
+    found = bad(planned(hostvars, {"vllm": list(hostvars), "p2": list(hostvars)[:2], "p1": list(hostvars)[2:]}))
+    assert [check["observed"].partition(":")[0] for check in found if check["device"] == "vllm_model"] == ["group p"]
+    groups = [SimpleNamespace(name="p", checks=[{"observed": "the group p-2 has it"}, {"observed": "1 for vllm_port of group p and for x"}])]
+    plan._name_groups(groups)
+    assert [check["observed"] for check in groups[0].checks] == ["group p: the group p-2 has it", "1 for vllm_port of group p and for x"]
+
+
+def test_following_a_remedy_for_speculative_tokens_ends(hosts, planned, bad, any_size):
+    """A recipe without them, and an inventory that wants three: stated on decode only, then on both, then as the last remedy says."""
+    three, one = ({"speculative-config": {"method": "mtp", "num_speculative_tokens": number}} for number in (3, 1))
+    said = []
+    for ahead in ({}, three, one):
+        change = {"extra_args": ahead}
+        found = bad(planned(*a3_inventory(hosts, change, change, {"extra_args": three}, **any_size())))
+        said.append({check["remedy"].partition(",")[0] for check in found})
+    assert said == [{"state speculative-config for both sides"}, {"set num_speculative_tokens: 1 in the entries of the prefill groups"}, set()]
+
+
 def test_a_host_in_two_groups_has_each_npu_once(hosts, planned, bad, any_size):
     hostvars = both_on(hosts, 1, decode={"npus": [7, 8, 9, 10, 11, 12, 13, 14]}.items(), vllm_pd_colocate=True, **any_size())
     found = bad(planned(hostvars))
-    assert [(check["device"], check["observed"]) for check in found] == [("vllm_groups", "NPU 7 in the groups p and d")]
+    assert [(check["device"], check["observed"]) for check in found] == [("vllm_groups", "NPU 7 in group p and in group d")]
     found = bad(planned(both_on(hosts, 1, decode={"data_parallel_rpc_port": 13389}.items(), vllm_pd_colocate=True, **any_size())))
     assert [check["device"] for check in found] == ["vllm_data_parallel_rpc_port"]
     found = bad(planned(both_on(hosts, 1, decode={"kv_port": 36004, "rank_port": 7105}.items(), vllm_pd_colocate=True, **any_size())))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.ascend.vllm.plugins.plugin_utils import request
 
 
 def pairs(hosts, *changes, **variables):
@@ -95,23 +96,27 @@ def test_no_proxy_and_another_metrics_port_where_mooncake_has_it(hosts, planned,
     sixteen = {"vllm_groups": [{"name": "p", "hosts_from": "p", "role": "prefill"}, {"name": "d", "hosts_from": "d", "role": "decode"}]}
     assert proxy_of(planned(*halves(hosts, "a3", **sixteen)))["prometheus_port"] == 19000
     found = bad(planned(*halves(hosts, "a3", vllm_proxy={"prometheus_port": 29000}, **sixteen)))
-    assert [(check["host"], check["device"]) for check in found] == [("a3-node0", "vllm_proxy")] and "Mooncake's random ports" in found[0]["observed"]
+    assert [(check["host"], check["device"]) for check in found] == [("a3-node0", "vllm_proxy.prometheus_port")]
+    assert "Mooncake's random ports" in found[0]["observed"]
 
 
-@pytest.mark.parametrize(("proxy", "observed", "remedy"), [
-    ({"kind": "nginx"}, "kind: 'nginx'", "known: vllm-router, vllm-ascend, none"),
-    ({"port": 80}, "port: 80", "correct vllm_proxy"),
-    ({"prometheus_port": 1999}, "port and prometheus_port: 1999", "change one of the two"),
-    ({"host": "a2-nod1"}, "host: 'a2-nod1'", "did you mean 'a2-node1'?"),
-    ({"policy": "fastest"}, "policy: 'fastest'", "known: random"),
-    ({"image": "router"}, "image: 'router'", "add ':<tag>'"),
-    ({"prot": 1}, "the key 'prot'", "did you mean 'port'?"),
-    ({"port": 7100}, "7100 for vllm_proxy of the proxy and for vllm_rank_port of group prefill", "free port"),
-    ({"port": 60000}, "HCCL's ports 60000 to 60031", "below 60000"),
+@pytest.mark.parametrize(("proxy", "device", "observed", "remedy"), [
+    ({"kind": "nginx"}, "vllm_proxy", "kind: 'nginx'", "known: vllm-router, vllm-ascend, none"),
+    ({"port": 80}, "vllm_proxy", "port: 80", "correct vllm_proxy"),
+    ({"prometheus_port": 1999}, "vllm_proxy.prometheus_port", "1999 for vllm_proxy.prometheus_port of the proxy and for vllm_proxy.port of the proxy",
+     "set vllm_proxy.prometheus_port to a free port"),
+    ({"host": "a2-nod1"}, "vllm_proxy", "host: 'a2-nod1'", "did you mean 'a2-node1'? set vllm_proxy.host to one of these"),
+    ({"policy": "fastest"}, "vllm_proxy", "policy: 'fastest'", "known: random"),
+    ({"image": "router"}, "vllm_proxy", "image: 'router'", "add ':<tag>'"),
+    ({"prot": 1}, "vllm_proxy", "the key 'prot'", "did you mean 'port'?"),
+    ({"port": 7100}, "vllm_proxy.port", "7100 for vllm_proxy.port of the proxy and for vllm_rank_port of group prefill", "set vllm_proxy.port to a free port"),
+    ({"prometheus_port": 13389}, "vllm_proxy.prometheus_port", "13389 for vllm_proxy.prometheus_port of the proxy", "set vllm_proxy.prometheus_port"),
+    ({"port": 60000}, "vllm_proxy.port", "HCCL's ports 60000 to 60031", "set vllm_proxy.port to a port below 60000"),
+    ({"port": 20000}, "vllm_proxy.port", "inside Mooncake's random ports", "set it below 20000"),
 ])
-def test_a_proxy_that_cannot_be(hosts, planned, bad, proxy, observed, remedy):
+def test_a_proxy_that_cannot_be(hosts, planned, bad, proxy, device, observed, remedy):
     found = bad(planned(*halves(hosts, vllm_proxy=proxy)))
-    assert found and {check["device"] for check in found} == {"vllm_proxy"}
+    assert found and {check["device"] for check in found} == {device}
     assert any(observed in check["observed"] and remedy in check["remedy"] for check in found), found
 
 
@@ -120,11 +125,41 @@ def test_a_proxy_that_cannot_be(hosts, planned, bad, proxy, observed, remedy):
     (({"bind_address": "127.0.0.1"}, {"bind_address": "127.0.0.1"}), {}, "vllm_bind_address", "group west: 127.0.0.1, with the proxy on a2-node0"),
     (({}, {}), {"vllm_proxy": {"kind": "vllm-ascend"}}, "vllm_proxy", "without prefill and decode groups"),
     (({}, {"api_key_file": "/keys/west"}), {}, "vllm_api_key_file", "group west: /keys/west"),
-    (({"port": 1999}, {}), {}, "vllm_proxy", "1999 for vllm_proxy of the proxy and for vllm_port of group east"),
+    (({"port": 1999}, {}), {}, "vllm_proxy.port", "1999 for vllm_proxy.port of the proxy and for vllm_port of group east"),
 ])
 def test_groups_that_are_no_replicas(hosts, planned, bad, changes, variables, device, observed):
     found = bad(planned(*pairs(hosts, *changes, **{"vllm_proxy": {}, **variables})))
     assert [check["device"] for check in found] == [device] and observed in found[0]["observed"]
+
+
+def with_a_fifth(hosts, proxy, answer=None, **own):
+    """Return the arguments of a plan of 1P1D and a fifth host of the group vllm, in no entry, with a proxy."""
+    hostvars, groups = halves(hosts, vllm_proxy=proxy)
+    hostvars["gate"] = {**hostvars["a2-node0"], "vllm_local_ip": "198.51.100.99", **own}
+    return {"gate": hostvars.pop("gate"), **hostvars}, {**groups, "vllm": ["gate", *hostvars]}, {"gate": answer} if answer else None
+
+
+def test_a_proxy_runs_on_a_host_that_is_in_no_entry(hosts, planned, bad):
+    result = planned(*with_a_fifth(hosts, {"host": "gate", "port": 60000}))
+    # HCCL has no ports there.
+    assert bad(result) == []
+    assert (proxy_of(result)["host"], proxy_of(result)["url"]) == ("gate", "http://198.51.100.99:60000")
+    assert result["plan"]["hosts"]["gate"]["units"] == [] and set(result["plan"]["hosts"]) == {"gate", *(f"a2-node{number}" for number in range(4))}
+    # Of a generation that no group has, and asked for what is not stated.
+    assert bad(planned(*with_a_fifth(hosts, {"host": "gate"}, vllm_hardware="a3"))) == []
+    arguments = with_a_fifth(hosts, {"host": "gate"}, {"interfaces": [{"name": "eth0", "up": True, "addresses": ["198.51.100.99/24"]}], "hardware": "a3",
+                                                       "npus": [0, 1]}, vllm_hardware=None, vllm_npus=None)
+    assert request.build(arguments[1], arguments[0])["discover"] == ["gate"]
+    result = planned(*arguments)
+    assert bad(result) == [] and result["plan"]["hosts"]["gate"]["npus_expected"] == 2
+    # A host with a problem of its own is not called unknown.
+    assert [check["device"] for check in bad(planned(*with_a_fifth(hosts, {"host": "gate"}, vllm_npus=None)))] == ["vllm_npus"]
+
+
+@pytest.mark.parametrize("proxy", [{}, {"host": "gate", "kind": "none"}])
+def test_a_host_that_is_in_no_entry_and_runs_nothing_is_left_alone(hosts, planned, bad, proxy):
+    result = planned(*with_a_fifth(hosts, proxy, vllm_npus=None))
+    assert bad(result) == [] and "gate" not in result["plan"]["hosts"]
 
 
 def test_a_proxy_speaks_http_to_what_is_behind_it(hosts, planned, bad, tmp_path):

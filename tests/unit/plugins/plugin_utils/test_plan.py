@@ -162,12 +162,12 @@ def test_a_group_is_supervised_on_request(hosts, planned, bad):
     """Without it the port of the watch is in nobody's way, nor is it on a single host, where nobody else has to be answered."""
     result = planned(hosts(2, vllm_watch_port=13389))
     assert bad(result) == [] and result["plan"]["groups"]["vllm"]["supervise"] == {
-        "enabled": False, "port": 13389, "units": ["vllm-rank0", "vllm-rank2"]}
+        "enabled": False, "port": None, "units": ["vllm-rank0", "vllm-rank2"]}
     result = planned(hosts(2, vllm_supervise="yes"))
     assert bad(result) == [] and result["plan"]["groups"]["vllm"]["supervise"] == {
         "enabled": True, "port": 13390, "units": ["vllm-rank0", "vllm-rank2"]}
     alone = planned(hosts(1, "a3", vllm_supervise=True, vllm_watch_port=8000))
-    assert bad(alone) == [] and alone["plan"]["groups"]["vllm"]["supervise"]["units"] == ["vllm-rank0"]
+    assert bad(alone) == [] and alone["plan"]["groups"]["vllm"]["supervise"] == {"enabled": True, "port": None, "units": ["vllm-rank0"]}
     units = [unit["name"] for entry in result["plan"]["hosts"].values() for unit in entry["units"]]
     assert units == result["plan"]["groups"]["vllm"]["supervise"]["units"]
 

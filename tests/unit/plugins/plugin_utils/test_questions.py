@@ -40,6 +40,15 @@ def test_a_group_of_one_has_no_rpc_port():
     assert asked(Cluster(1), H)["ports"] == [8000, *HCCL]
 
 
+def test_a_watch_listens_only_where_there_are_other_nodes(hosts, planned):
+    """What the plan says is asked for; nothing here decides it anew."""
+    for count, hardware, watch in ((1, "a3", []), (2, "a2", [13390])):
+        made = planned(hosts(count, hardware, vllm_supervise=True))["plan"]
+        head = next(iter(made["hosts"]))
+        assert [port for port in questions.driver_questions(made)[head]["ports"] if port == 13390] == watch
+        assert questions.watch_ports(made["hosts"][head]["units"], made["groups"]) == watch
+
+
 @pytest.mark.parametrize("stated", ["61000", 61000])
 def test_hccls_ports_are_where_the_environment_says(stated):
     cluster = Cluster()

@@ -16,8 +16,8 @@ from ansible_collections.ascend.vllm.tests.unit.plugins import client_results
 from ansible_collections.ascend.vllm.tests.unit.plugins.plugin_utils import test_results
 
 KNOWN = client_results.known()
-KEYS = {"schema", "kind", "id", "group", "tool", "tool_version", "set", "limit", "model", "started", "seconds", "samples", "score", "load", "performance",
-        "gate", "configuration", "added", "deployment"}
+KEYS = {"schema", "kind", "id", "group", "tool", "tool_version", "set", "limit", "model", "started", "seconds", "samples", "others", "score", "load",
+        "performance", "gate", "configuration", "added", "deployment"}
 GATE = {"outcome", "name", "value", "floor", "baseline", "source", "reason"}
 #: Scores below the floor of the fixtures, 80 %.
 BELOW = {"aisbench/half_right", "aisbench/gpqa", "lm_eval/half_right"}
@@ -106,7 +106,7 @@ def test_the_first_speed_becomes_the_baseline_and_later_ones_are_judged_by_it():
     assert first["gate"]["outcome"] == "none"
     kept = records.with_baselines(None, [first])
     (name, entry), = kept.items()
-    assert name == "vllm_serve request_rate=none max_concurrency=none input_len=20 output_len=12 num_prompts=8 deepseek_r1_w8a8 a2"
+    assert name == "vllm_serve request_rate=none max_concurrency=none input_len=20 output_len=12 num_prompts=8 deepseek_r1_w8a8 a2 dp=4 tp=4"
     assert entry == {"value": pytest.approx(521.667359), "metric": "output_throughput", "record": "20260502T090000Z-vllm_serve-rate1",
                      "started": "2026-05-02T09:00:00Z"}
     again = made("vllm_serve/good", kept=json.loads(records.text(kept)))
@@ -139,6 +139,9 @@ def test_what_has_to_be_the_same_for_two_speeds_to_be_compared():
         speed(1.0, rate=2.0), speed(1.0, tool="aisbench"), speed(1.0, set="gsm8k"), speed(1.0, deployment={**client_results.DEPLOYMENT, "hardware": "a3"}),
         speed(1.0, deployment={**client_results.DEPLOYMENT, "recipe": "other"}), speed(1.0, load={**speed(1.0)["load"], "max_concurrency": 4}),
         speed(1.0, load={**speed(1.0)["load"], "input_len": 3500}),
+        speed(1.0, deployment={**client_results.DEPLOYMENT, "data_parallel_size": 2}),
+        speed(1.0, deployment={**client_results.DEPLOYMENT, "tensor_parallel_size": 8}),
+        speed(1.0, load={**speed(1.0)["load"], "tensor_parallel_size": 8}), speed(1.0, load={**speed(1.0)["load"], "tensor_parallel_size": 16}),
         speed(1.0, added=[{"name": "burstiness", "value": 2, "reason": "stated in benchmark_extra_flags"}]),
     ]
     assert len({mine, *map(records.key, others)}) == 1 + len(others)
@@ -207,3 +210,57 @@ def test_no_record_is_a_failure_and_so_is_an_outcome_that_is_not_known():
     assert len(records.failed([])) == 1 and "Remedy" in records.failed([])[0]
     odd = {**made(), "gate": {**made()["gate"], "outcome": "odd", "reason": "?"}}
     assert records.failed([odd]) == ["[odd] vllm: gsm8k with lm_eval: found ?"]
+
+
+# A gate that was asked for
+
+
+def test_a_gate_that_judges_nothing_fails_and_the_first_speed_does_not():
+    wanted = {**client_results.job("lm_eval/good")["wanted"], "n": 5, "limit": 5}
+    score, speed_ = made("lm_eval/first_5", wanted=wanted), made("vllm_serve/good")
+    assert records.failed([score, speed_]) == []
+    (line,) = records.failed([score, speed_], gate=True)
+    assert line.startswith("[none] vllm: gsm8k (first 5) with lm_eval: found no gate of 5 samples; there is one ")
+    assert ", wanted a gate that judges it. Remedy: add a gate in a folder of vllm_data_dirs" in line and "name another gate" in line
+    # A speed that nobody said is judged by nothing and becomes nothing.
+    unsaid = {**speed_, "gate": {**speed_["gate"], "value": None, "reason": "vllm_serve did not say its output_throughput. Not judged"}}
+    assert len(records.failed([unsaid], gate=True)) == 1 and records.failed([unsaid]) == []
+
+
+def test_an_engine_of_its_own_is_known_by_its_own_size_alone():
+    load = {**speed(1.0)["load"], "tensor_parallel_size": 8}
+    other = {**client_results.DEPLOYMENT, "data_parallel_size": 2}
+    assert records.key(speed(1.0, load=load)) == records.key(speed(1.0, load=load, deployment=other))
+
+
+def test_a_record_has_the_time_of_its_client_not_of_the_one_who_looked():
+    assert made(run={"started": "2026-05-01T23:00:00Z"})["started"] == "2026-05-01T23:00:00Z"
+
+
+# Requests of others
+
+
+@pytest.mark.parametrize(("run", "number"), [
+    ({}, None), ({"before": None, "after": None}, None), ({"before": {"running": 0, "waiting": 0}, "after": None}, 0),
+    ({"before": {"running": 2, "waiting": 1}, "after": {"running": 1, "waiting": 0}}, 3),
+    # Those before a client that was joined were its own.
+    ({"before": {"running": 16, "waiting": 9}, "after": {"running": 0, "waiting": 0}, "joined": True}, 0),
+    ({"before": {"running": 0, "waiting": 0}, "after": {"running": 0, "waiting": 4}, "joined": True}, 4),
+])
+def test_requests_of_others_are_those_before_and_after_a_client(run, number):
+    assert made("vllm_serve/good", run=run)["others"] == number
+
+
+def test_a_speed_beside_the_requests_of_others_does_not_become_the_baseline():
+    busy = {"before": {"running": 3, "waiting": 0}, "after": {"running": 0, "waiting": 0}}
+    first = made("vllm_serve/good", run=busy)
+    assert first["gate"]["outcome"] == "none" and first["performance"] and "3 requests of others" in first["gate"]["reason"]
+    assert records.with_baselines(None, [first]) == {} and records.with_baselines(None, [first], replace=True) == {}
+    assert records.failed([first]) == []
+    (line,) = records.failed([first], gate=True)
+    assert line.startswith("[none] vllm: vllm_serve") and line.count("Remedy: run it again while nobody else uses the service") == line.count("Remedy") == 1
+    # With a baseline it is judged as any other, and says it where it is slower.
+    kept = {records.key(first): {"value": 1.0, "record": "r"}}
+    assert made("vllm_serve/good", run=busy, kept=kept)["gate"]["outcome"] == "pass"
+    slow = made("vllm_serve/good", run=busy, kept={records.key(first): {"value": 1e6, "record": "r"}})["gate"]
+    assert slow["outcome"] == "below" and "(r), beside 3 requests of others. Remedy: run it again while nobody else" in slow["reason"]
