@@ -29,7 +29,7 @@ BATCH = 256 << 20
 #: A batch of up to so many bytes goes over the connection that looks are made over: one of its own would take about as long to make.
 SHARED = 64 << 20
 #: Seconds between two looks at a node that has not everything yet.
-LOOK_EVERY_S = 1.0
+LOOK_EVERY_S = 0.5
 #: Seconds between two looks at what has come of a batch: the next node waits for it.
 LAND_EVERY_S = 0.3
 #: Transfers at a time to begin with: one leaves the line idle between two batches. The next node waits for whole files, and of N that come
