@@ -26,7 +26,7 @@ LIST = os.path.join(INCOMING, "manifest.json")
 LOCK = ".ascend-vllm-weights.lock"
 #: Files are asked for in batches of about this size (bytes): a connection costs 0.3 s of a processor, most of it for rrsync and SSH's keys.
 BATCH = 256 << 20
-#: A batch of up to so many bytes goes over the connection that looks are made over: one of its own would take about as long to make.
+#: A batch of up to so many bytes goes over a connection that such batches share: one of its own would take about as long to make.
 SHARED = 64 << 20
 #: Seconds between two looks at a node that has not everything yet.
 LOOK_EVERY_S = 0.5
@@ -35,8 +35,8 @@ LAND_EVERY_S = 0.3
 #: Transfers at a time to begin with: one leaves the line idle between two batches. The next node waits for whole files, and of N that come
 #: at a time each takes N times as long.
 FIRST_STREAMS = 2
-#: Seconds over which the rate is taken with one number of transfers, and how many times it has to be with one more for that to stay.
-RATE_OVER_S, RATE_GAIN = 10.0, 1.1
+#: Seconds over which the rate is taken with one number of transfers, and which part of its share one more has to bring in order to stay.
+RATE_OVER_S, RATE_GAIN = 10.0, 0.6
 #: Seconds of one step of a copy that goes on by itself: transfers are ended and begun anew after them, which costs a second or two.
 STEP_S = 600.0
 #: Seconds after which hashing what is here is interrupted to say how far it is.
@@ -340,8 +340,8 @@ class Relay:
 class Pace:
     """How many transfers run at a time: as few as fill the line, at most C(most).
 
-    One more is tried while all of them are at work, and stays if it makes the rate RATE_GAIN times what it was: a processor that
-    ciphers for one connection is full before a quick line is.
+    One more is tried while all of them are at work, and stays if it brings RATE_GAIN of what each of the others does: a processor
+    that ciphers for one connection is full before a quick line is.
     """
 
     def __init__(self, most, first):
@@ -356,7 +356,7 @@ class Pace:
             self._since = (now, came)
         elif now - self._since[0] >= RATE_OVER_S:
             rate = (came - self._since[1]) / (now - self._since[0])
-            better = self._before is None or rate >= self._before * RATE_GAIN
+            better = self._before is None or rate >= self._before * (1 + RATE_GAIN / (self.number - 1))
             self._settled = not better or self.number == self._most
             self.number += 0 if better and self._settled else 1 if better else -1
             self._before, self._since = rate, None

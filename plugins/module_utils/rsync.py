@@ -57,29 +57,31 @@ class Upstream:
         self._shell = shell(key_file, known_hosts_file, node["port"])
         # Short, because the path of a socket may have 108 bytes; what tells connections apart, the key among it, is in the name.
         name = hashlib.sha256((self._shell + self._host).encode("utf-8")).hexdigest()[:12]
-        self._socket = os.path.join(background.FOLDER, "mux-" + name)
+        # A look that shares a connection with a transfer waits behind what that has sent: a second instead of 0.06 (measured at 100 Mbit/s).
+        self._looks, self._files = (os.path.join(background.FOLDER, kind + name) for kind in ("look-", "mux-"))
 
-    def command(self, options, destination=None, shared=False):
-        """Return the argv of a call; C(shared): over a connection that such calls have in common, which takes no time to make.
+    def command(self, options, destination=None, socket=None):
+        """Return the argv of a call; C(socket): of the connection that such calls have in common, which takes no time to make.
 
         A connection has one processor at each end to cipher with: what is large is quicker over one of its own.
         """
-        more = " -o ControlMaster=auto -o ControlPersist=%d -o ControlPath=%s" % (PERSIST_S, shlex.quote(self._socket)) if shared else ""
+        more = " -o ControlMaster=auto -o ControlPersist=%d -o ControlPath=%s" % (PERSIST_S, shlex.quote(socket)) if socket else ""
         argv = [self._rsync, "-8", "--no-motd", "--timeout=%d" % SILENT_S, "-e", self._shell + more] + options + [self._host + ":./"]
         return argv + [destination] if destination else argv
 
     def close(self):
-        """End the shared connection, if there is one."""
-        if os.path.exists(self._socket):
-            subprocess.run(  # pylint: disable=ansible-bad-function
-                ["ssh", "-F", "none", "-O", "exit", "-o", "ControlPath=" + self._socket, self._host], stdin=subprocess.DEVNULL, capture_output=True,
-                check=False)
+        """End the shared connections that there are."""
+        for socket in (self._looks, self._files):
+            if os.path.exists(socket):
+                subprocess.run(  # pylint: disable=ansible-bad-function
+                    ["ssh", "-F", "none", "-O", "exit", "-o", "ControlPath=" + socket, self._host], stdin=subprocess.DEVNULL, capture_output=True,
+                    check=False)
 
     def sizes(self):
         """Return C((path -> size in bytes of every regular file, problem or None))."""
         # Several run at a time and are ended when the time is up: run_command of a module can do neither.
         done = subprocess.run(  # pylint: disable=ansible-bad-function
-            self.command(["--list-only", "-r", "--no-h"], shared=True), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            self.command(["--list-only", "-r", "--no-h"], socket=self._looks), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             errors="surrogateescape", check=False)
         if done.returncode not in (0,) + PARTLY:
             return {}, ended(done.returncode, done.stderr)
@@ -88,13 +90,13 @@ class Upstream:
     def start(self, paths, destination, limit=0, shared=False):
         """Begin to fetch files below a directory; return the process. What is there of a file is kept and gone on with.
 
-        C(limit): bytes per second, 0 for none. C(shared): as for command. Call finish with the process.
+        C(limit): bytes per second, 0 for none. C(shared): over the connection of small transfers. Call finish with the process.
         """
         options = ["--append", "--files-from=-", "--from0"] + (["--bwlimit=%dK" % max(1, limit // 1024)] if limit else [])
         # A file, which never fills: nobody reads what rsync says before it has ended.
         said = tempfile.TemporaryFile()
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            self.command(options, destination, shared), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+            self.command(options, destination, self._files if shared else None), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
         process.said = said
         try:
             process.stdin.write(b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths))

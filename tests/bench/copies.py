@@ -41,8 +41,8 @@ def on(node: str, command: str) -> str:
 
 
 def bucket(device: str, mbit: int) -> str:
-    """Return the command that lets a device send so many Mbit a second."""
-    return f"tc qdisc replace dev {device} root tbf rate {mbit}mbit burst 256kb latency 100ms"
+    """Return the command that lets a device send so many Mbit a second. As at a switch's port, no more than some milliseconds wait."""
+    return f"tc qdisc replace dev {device} root tbf rate {mbit}mbit burst 256kb latency 20ms"
 
 
 def prepare(names: list, size: int, mbit: int):

@@ -324,7 +324,7 @@ def test_as_few_transfers_run_as_fill_the_line():
     line = paced(8, lambda number: 100)
     assert line[:10] == [2] * 10 and max(line) == 3 and line[25:] == [2] * (len(line) - 25)
     # Each is as quick as its processor, until the line is full.
-    assert paced(8, lambda number: min(100 * number, 450))[-1] == 5
+    assert paced(8, lambda number: min(100 * number, 470))[-1] == 5
     assert paced(4, lambda number: 100 * number)[-1] == 4 and paced(1, lambda number: 100 * number)[-1] == 1
     # Where files come one by one from the node before, more transfers would wait, too.
     assert set(paced(4, lambda number: 100 * number, full=lambda second: second % 9 > 0)) == {2}
