@@ -14,6 +14,8 @@ import jinja2
 import pytest
 import yaml
 
+from ansible_collections.ascend.vllm.plugins.plugin_utils import proxies
+
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "eval_client"
 TOOLS = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["eval_client_tool"]["choices"]
 DOCKERFILE = (ROLE / "files" / "Dockerfile").read_text()
@@ -23,9 +25,9 @@ DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
 def pins(tool):
     """Return {name: version} of a tool's lock file."""
     lines = (ROLE / "files" / f"{tool}.lock").read_text().splitlines()
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line) for line in lines), "a line that pins nothing"
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+( --hash=sha256:[0-9a-f]{64})*", line) for line in lines), "a line that pins nothing"
     assert lines == sorted(lines, key=str.lower) and len(lines) == len(set(lines))
-    return dict(line.lower().split("==") for line in lines)
+    return dict(line.split(" ")[0].lower().split("==") for line in lines)
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -33,7 +35,15 @@ def test_a_lock_file_pins_the_tool_and_nothing_for_cuda(tool):
     locked = pins(tool)
     assert locked.get("torch", "+cpu").endswith("+cpu") and not [name for name in locked if re.match("nvidia|triton|cuda", name)]
     known = yaml.safe_load((ROLE.parents[1] / "data" / "clients" / "clients.yml").read_text())
-    assert locked[{"lm_eval": "lm_eval", "aisbench": "ais_bench_benchmark"}[tool]] == known[tool]["version"]
+    wanted = {"vllm_router": proxies.PACKAGE.split("==")[1], **{name: entry.get("version") for name, entry in known.items()}}
+    assert locked[{"lm_eval": "lm_eval", "aisbench": "ais_bench_benchmark", "vllm_router": "vllm-router"}[tool]] == wanted[tool]
+
+
+def test_what_clients_of_the_whole_network_reach_is_locked_by_its_hashes():
+    """One wheel for both architectures, or one for each of them."""
+    lines = (ROLE / "files" / "vllm_router.lock").read_text().splitlines()
+    assert {line.count("--hash=") for line in lines} == {1, 2}
+    assert all(line.count("--hash=") == 2 for line in lines if re.match("vllm-router|orjson|pydantic_core|aiohttp", line))
 
 
 def test_aisbench_has_what_a_plain_install_breaks():
