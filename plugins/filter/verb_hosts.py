@@ -24,6 +24,9 @@ def verb_hosts(hostvars, which: str):
         return "localhost"
     if which != "discover" and "plan_result" in hostvars["localhost"]:
         _refuse_what_is_only_planned(hostvars["localhost"]["plan_result"]["plan"])
+    if which == "proxies":
+        proxies = hostvars["localhost"]["plan_result"]["plan"].get("proxies") or {}
+        return list(dict.fromkeys(proxy["host"] for proxy in proxies.values())) or NOBODY
     fact, key = PLACES[which]
     found = hostvars["localhost"][fact]
     return list(found[key] if key else found) or NOBODY
@@ -32,12 +35,11 @@ def verb_hosts(hostvars, which: str):
 def _refuse_what_is_only_planned(plan) -> None:
     """Raise for a plan that this release can compute and show, but not act on yet."""
     found = [f"group {name} of role {entry['role']}" for name, entry in plan["groups"].items() if entry["role"] != "serve"]
-    found += [f"the proxy {entry['name']}" for entry in (plan.get("proxies") or {}).values() if not found]
     if found:
         raise AnsibleFilterError(
-            f"The plan has {', '.join(found)}. Wanted: groups of role serve without a proxy, for this release of the collection plans the others "
+            f"The plan has {', '.join(found)}. Wanted: groups of role serve, for this release of the collection plans the others "
             "and does not launch them. Remedy: see the plan with ascend.vllm.plan, watch what is served by other means with ascend.vllm.monitoring, "
-            "or give every entry of vllm_groups the role serve and leave vllm_proxy out."
+            "or give every entry of vllm_groups the role serve."
         )
 
 

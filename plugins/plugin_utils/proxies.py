@@ -165,7 +165,10 @@ def _router(proxy: dict, behind: list) -> list:
     else:
         argv += ["--worker-urls", *(backend["url"] for backend in behind)]
     argv += ["--policy", proxy["policy"]]
-    return argv + (["--kv-connector", "nixl", "--worker-startup-check-interval", "2"] if proxy["pd"] else [])
+    if proxy["pd"]:
+        return argv + ["--kv-connector", "nixl", "--worker-startup-check-interval", "2"]
+    # Its own 30 and 60 s are long for a proxy that starts when its backends serve, and for one of them that is gone.
+    return argv + ["--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
 
 
 def _example(proxy: dict, behind: list) -> list:

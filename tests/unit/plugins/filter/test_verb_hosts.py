@@ -15,6 +15,7 @@ from ansible_collections.ascend.vllm.plugins.filter import verb_hosts
 from ansible_collections.ascend.vllm.plugins.plugin_utils import data
 
 FOUND = {"localhost": {"plan_request": {"discover": ["n1"]}, "plan_nodes": ["n0", "n1"], "plan_heads": ["n0"]}}
+PROXY = {"name": "vllm-proxy", "host": "n1"}
 PLAYBOOKS = pathlib.Path(data.__file__).resolve().parents[2] / "playbooks"
 
 
@@ -23,7 +24,7 @@ def test_the_hosts_are_those_of_the_plan(which, hosts):
     assert verb_hosts.verb_hosts(FOUND, which) == hosts
 
 
-@pytest.mark.parametrize("which", ["controller", "discover", "nodes", "heads"])
+@pytest.mark.parametrize("which", ["controller", "discover", "nodes", "heads", "proxies"])
 @pytest.mark.parametrize("hostvars", [{}, None])
 def test_without_an_inventory_it_is_the_controller(hostvars, which):
     assert verb_hosts.verb_hosts(hostvars, which) == "localhost"
@@ -33,15 +34,11 @@ def test_nobody_to_ask_is_a_pattern_that_matches_nobody():
     assert verb_hosts.verb_hosts({"localhost": {"plan_request": {"discover": []}}}, "discover") == ["all", "!all"]
 
 
-@pytest.mark.parametrize("which", ["nodes", "heads"])
-@pytest.mark.parametrize(("plan", "words"), [
-    ({"groups": {"d": {"role": "decode"}, "p": {"role": "prefill"}}, "proxies": {"proxy": {"name": "vllm-proxy"}}},
-     "group d of role decode, group p of role prefill."),
-    ({"groups": {"a": {"role": "serve"}}, "proxies": {"proxy": {"name": "vllm-proxy"}}}, "the proxy vllm-proxy."),
-])
-def test_what_is_only_planned_is_not_acted_on(which, plan, words):
+@pytest.mark.parametrize("which", ["nodes", "heads", "proxies"])
+def test_what_is_only_planned_is_not_acted_on(which):
+    plan = {"groups": {"d": {"role": "decode"}, "p": {"role": "prefill"}}, "proxies": {"proxy": PROXY}}
     localhost = {**FOUND["localhost"], "plan_result": {"plan": plan}}
-    with pytest.raises(AnsibleFilterError, match=words) as error:
+    with pytest.raises(AnsibleFilterError, match="group d of role decode, group p of role prefill.") as error:
         verb_hosts.verb_hosts({"localhost": localhost}, which)
     assert "Wanted: groups of role serve" in str(error.value) and "Remedy: " in str(error.value)
     assert verb_hosts.verb_hosts({"localhost": localhost}, "discover") == ["n1"]
@@ -50,6 +47,13 @@ def test_what_is_only_planned_is_not_acted_on(which, plan, words):
 def test_serve_groups_are_acted_on():
     localhost = {**FOUND["localhost"], "plan_result": {"plan": {"groups": {"a": {"role": "serve"}}}}}
     assert verb_hosts.verb_hosts({"localhost": localhost}, "nodes") == ["n0", "n1"]
+    assert verb_hosts.verb_hosts({"localhost": localhost}, "proxies") == ["all", "!all"]
+
+
+def test_replicas_behind_a_proxy_are_acted_on_each_at_its_place():
+    localhost = {**FOUND["localhost"], "plan_result": {"plan": {"groups": {"a": {"role": "serve"}, "b": {"role": "serve"}}, "proxies": {"proxy": PROXY}}}}
+    assert verb_hosts.verb_hosts({"localhost": localhost}, "nodes") == ["n0", "n1"]
+    assert verb_hosts.verb_hosts({"localhost": localhost}, "proxies") == ["n1"]
 
 
 def test_the_first_play_that_plans_loads_the_filters():

@@ -11,6 +11,7 @@ import os
 
 import pytest
 
+from ansible_collections.ascend.vllm.plugins.module_utils import quiet
 from ansible_collections.ascend.vllm.plugins.modules import drain_progress
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
 
@@ -39,7 +40,7 @@ class Scripted:
 def watch(script, slice_s=5.0, takes=0.0):
     """Return (requests, tokens, drained, seconds, looks) of one slice."""
     api = Scripted(script, takes)
-    requests, tokens, drained = drain_progress.watch(api, slice_s, clock=lambda: api.now, pause=api.pause)
+    requests, tokens, drained = quiet.watch(api, slice_s, clock=lambda: api.now, pause=api.pause)
     return requests and (requests["running"], requests["waiting"]), tokens, drained, round(api.now - 100, 2), api.looks
 
 
@@ -90,8 +91,8 @@ def ask(run_module, tmp_path, monkeypatch):
         '#!/bin/sh\ncd "%s"\nif [ -e refuse ]; then cat refuse >&2; exit 1; fi\nif [ "$1" = -f ]; then cat >> told; exit 0; fi\n'
         "[ -e told ] || { echo 'Error: No such file or directory' >&2; exit 1; }\n[ \"$1\" != -j ] || echo '%s'\n" % (tmp_path, listed))
     (tmp_path / "nft").chmod(0o755)
-    monkeypatch.setattr(drain_progress, "QUIET_S", 0.2)
-    monkeypatch.setattr(drain_progress, "LOOK_S", 0.05)
+    monkeypatch.setattr(quiet, "QUIET_S", 0.2)
+    monkeypatch.setattr(quiet, "LOOK_S", 0.05)
 
     def run(**parameters):
         result = run_module(drain_progress, **dict({"port": 8000}, **parameters))

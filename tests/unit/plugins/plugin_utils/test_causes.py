@@ -182,6 +182,12 @@ LINES = [
     ("OSError: [Errno 24] Too many open files: '/dev/shm/x'", "limits_reached", "LimitNOFILE"),
     ('exec: "/etc/ascend-vllm/start": stat /etc/ascend-vllm/start: no such file or directory', "program_missing", "serve_launch_etc"),
     ("exec /usr/bin/bash: exec format error", "wrong_architecture", "aarch64"),
+    # The proxy.
+    ('RuntimeError: Timeout 600s waiting for hosts ["http://198.51.100.11:8000"] to become healthy. Please set --router-worker-startup-timeout-secs',
+     "router_backends_silent", "http://198.51.100.11:8000"),
+    ('pyo3_runtime.PanicException: failed to install Prometheus metrics exporter: FailedToCreateHTTPListener("Address already in use (os error 98)")',
+     "router_metrics_port_in_use", "prometheus_port"),
+    ("Error starting router: Address already in use (os error 98)", "router_port_in_use", "vllm_proxy"),
     # How it ended, and what follows.
     ("ERROR 11-23 20:26:09 [multiproc_executor.py:227] Worker proc VllmWorker-1 died unexpectedly (exit code: -9), shutting down executor.",
      "process_killed", "SIGKILL"),

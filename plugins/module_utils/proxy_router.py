@@ -1,0 +1,128 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions to vllm-router in front of replicas, and its list of backends while it runs.
+
+What it answers is read from the source of vllm-router 0.1.17 (src/server.rs, src/routers/http/router.rs):
+
+- it starts as soon as one of its backends answers C(/health), and takes all of them for healthy then, until its own checks have failed three
+  times: C(/readiness) counts a backend that never was there. So each backend is asked by the node as well.
+- C(POST /add_worker) answers when the backend's C(/health) says 200, at most after ten minutes, and 400 for one that it has;
+  C(POST /remove_worker) answers 200 for any address. Requests that a removed backend has go on to their end.
+- without backends C(/readiness) says 503, but C(/health) says 200.
+- none of this wants a key.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
+
+#: Seconds until an answer that takes no computation counts as none.
+QUICK_S = 5.0
+
+
+class RouterError(Exception):
+    """The router answered what it should not; the text says what."""
+
+
+def is_refused(error):
+    """Return whether a port refused the connection: nobody listens there."""
+    return isinstance(plain_http.cause(error), ConnectionRefusedError)
+
+
+def compare(wanted, workers):
+    """Return C({up, down, missing, other}), each a list of addresses, of the backends that are wanted and those that a router has.
+
+    C(workers): address -> whether the router takes it for healthy. up, down: wanted and there; missing: wanted and not there; other: there and
+    not wanted.
+    """
+    return {
+        "up": [url for url in wanted if workers.get(url)],
+        "down": [url for url in wanted if url in workers and not workers[url]],
+        "missing": [url for url in wanted if url not in workers],
+        "other": [url for url in workers if url not in wanted],
+    }
+
+
+class Router:
+    """The router behind one base URL. Every method raises C(OSError) when there is no HTTP answer in time, RouterError for one that is odd."""
+
+    def __init__(self, url, api_key=None):
+        self.url = url.rstrip("/")
+        self.headers = {"Authorization": "Bearer " + api_key} if api_key else {}
+
+    def _ask(self, path, method="GET", timeout=QUICK_S):
+        """Return (HTTP status, text)."""
+        status, dummy, body = plain_http.request(self.url + path, method, b"" if method == "POST" else None, self.headers, timeout)
+        return status, body.decode("utf-8", "replace")
+
+    def readiness(self):
+        """Return C({status, healthy, total}): the HTTP status, and how many backends it has and takes for healthy, null where it does not say."""
+        status, text = self._ask("/readiness")
+        try:
+            said = json.loads(text)
+        except ValueError:
+            said = None
+        said = said if isinstance(said, dict) else {}
+        healthy = said.get("healthy_workers", 0 if status == 503 and "total_workers" in said else None)
+        return {"status": status, "healthy": healthy, "total": said.get("total_workers")}
+
+    def workers(self):
+        """Return address -> whether the router takes it for healthy, of all its backends."""
+        status, text = self._ask("/workers")
+        try:
+            return dict((str(worker["url"]), bool(worker["is_healthy"])) for worker in json.loads(text)["workers"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RouterError("%s/workers answered HTTP %d and no list of backends: %s" % (self.url, status, " ".join(text.split())[:200])) from error
+
+    def add(self, backend, timeout):
+        """Put a backend in; one that does not answer C(/health) makes this wait until the time is over. One that is in is left as it is."""
+        status, text = self._ask("/add_worker?" + urllib.parse.urlencode({"url": backend}), "POST", timeout)
+        if status != 200 and not (status == 400 and "already exists" in text):
+            raise RouterError("%s did not take in %s: HTTP %d: %s" % (self.url, backend, status, " ".join(text.split())[:200]))
+
+    def remove(self, backend):
+        """Take a backend out: no new request is sent there. What it has is not touched."""
+        status, text = self._ask("/remove_worker?" + urllib.parse.urlencode({"url": backend}), "POST")
+        if status != 200:
+            raise RouterError("%s did not let go of %s: HTTP %d: %s" % (self.url, backend, status, " ".join(text.split())[:200]))
+
+
+def unreachable(backends):
+    """Return address -> why its C(/health) does not say 200 to this node, of those backends for which that is so."""
+    found = {}
+    for backend in backends:
+        try:
+            status = Api(backend).health(QUICK_S)
+        except (OSError, ValueError) as error:
+            found[backend] = plain_http.reason(error)
+            continue
+        if status != 200:
+            found[backend] = "HTTP %d" % status
+    return found
+
+
+def state_of(router, backends):
+    """Return C({answers, error, readiness, up, down, missing, other, unreachable, ready}) of a router that should have these backends.
+
+    ready: it has exactly these, takes all of them for healthy, and each answers this node, too.
+    """
+    found = dict({"answers": False, "error": None, "readiness": None, "unreachable": {}, "ready": False}, **compare(backends, {}))
+    try:
+        found["readiness"] = router.readiness()
+        found.update(compare(backends, router.workers()))
+        found["answers"] = True
+    except OSError as error:
+        found["error"] = "%s: %s" % (router.url, plain_http.reason(error))
+    except RouterError as error:
+        found["error"] = str(error)
+    found["unreachable"] = unreachable(backends)
+    counted = found["readiness"] or {}
+    found["ready"] = (
+        found["answers"] and counted["status"] == 200 and counted["healthy"] == counted["total"] == len(found["up"]) == len(backends)
+        and not found["other"] and not found["unreachable"])
+    return found

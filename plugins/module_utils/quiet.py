@@ -1,0 +1,44 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Watch until an API has no request left: what a drain and a proxy that lets go of a backend both wait for."""
+
+from __future__ import annotations
+
+import time
+
+LOOK_S = 0.5
+#: The API counts a request with the first step that computes it, which takes a moment: so long nothing has to be there.
+QUIET_S = 3.0
+#: A busy API may be late once; so many times in a row there is none.
+MISSES = 3
+
+
+def look(api):
+    """Return (requests, tokens) as the API says them now; None for what it does not say."""
+    try:
+        return api.load()
+    except OSError:
+        return None, None
+
+
+def watch(api, slice_s, clock=time.monotonic, pause=time.sleep):
+    """Look until no request was there for a while, the API says nothing several times, or the slice is over.
+
+    Returns (requests, tokens, whether no request was there for C(QUIET_S) seconds).
+    """
+    end, quiet, missed = clock() + slice_s, None, 0
+    while True:
+        requests, tokens = look(api)
+        now = clock()
+        missed = missed + 1 if requests is None else 0
+        if requests is None or any(requests.values()) or (quiet and quiet[1] != tokens):
+            quiet = None
+        elif quiet is None:
+            quiet = (now, tokens)
+        drained = quiet is not None and now - quiet[0] >= QUIET_S
+        # What has begun is seen to its end, also in a slice that is shorter.
+        over = now + LOOK_S >= end and quiet is None and not missed
+        if drained or missed >= MISSES or over:
+            return requests, tokens, drained
+        pause(LOOK_S)

@@ -1,0 +1,215 @@
+#!/usr/bin/python
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take backends out of a proxy that runs, and put them in again."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: proxy_backends
+short_description: Take backends out of a vllm-router that runs, and put them in again
+description:
+  - With C(state=absent) the router sends no new request to the backends. Requests that they have go on; the module waits for them as long as O(wait_s)
+    says. The router tries a request again elsewhere that finds a backend gone, so that none fails.
+  - With C(state=present) each backend has to answer C(/health) first, for which the module waits as long as O(wait_s) says.
+  - After a change the router's own list is read, and the module fails unless it is as wanted.
+  - A router that nobody has started yet is no failure, because nobody is sent anywhere by it; RV(answers) is false then.
+  - The list is the running router's. A router that is started anew has the backends of its command line again.
+version_added: 0.1.0
+author:
+  - ascend.vllm contributors (@ascend-vllm)
+options:
+  url:
+    description: Base URL of the router.
+    type: str
+    required: true
+  backends:
+    description: Base URLs of the backends, as the router was given them.
+    type: list
+    elements: str
+    default: []
+  state:
+    description: V(present) puts them in, V(absent) takes them out, V(list) only says which there are.
+    type: str
+    choices: [present, absent, list]
+    default: list
+  api_key:
+    description: API key of router and backends.
+    type: str
+  wait_s:
+    description: >-
+      Seconds to wait at most, with C(state=absent) until no request of the backends is computed or waits (their own numbers, vLLM's metrics), with
+      C(state=present) until they answer.
+    type: float
+    default: 0
+  settle_s:
+    description: Seconds after a backend was taken out in which a request arrives there that was given to it before.
+    type: float
+    default: 1
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the list would change.
+  diff_mode:
+    support: none
+    description: RV(up), RV(down) and RV(other) are the list.
+  platform:
+    support: full
+    platforms: posix
+    description: Hosts that reach the router.
+"""
+
+EXAMPLES = r"""
+- name: Send no new request to one replica
+  ascend.vllm.proxy_backends:
+    url: http://198.51.100.11:1999
+    backends: [http://198.51.100.13:8000]
+    state: absent
+    wait_s: 300
+
+- name: Put it in again
+  ascend.vllm.proxy_backends:
+    url: http://198.51.100.11:1999
+    backends: [http://198.51.100.13:8000]
+    state: present
+    wait_s: 30
+"""
+
+RETURN = r"""
+answers:
+  description: Whether a router listens there.
+  returned: success
+  type: bool
+error:
+  description: Why it does not answer, or null.
+  returned: success
+  type: str
+up:
+  description: Those of the backends that the router has and takes for healthy.
+  returned: success
+  type: list
+  elements: str
+down:
+  description: Those that it has and takes for unhealthy.
+  returned: success
+  type: list
+  elements: str
+missing:
+  description: Those that it does not have.
+  returned: success
+  type: list
+  elements: str
+other:
+  description: Backends that it has beside these.
+  returned: success
+  type: list
+  elements: str
+requests:
+  description: With C(state=absent) and O(wait_s), by backend C(running) and C(waiting) as it counted them last, null where it did not say.
+  returned: success
+  type: dict
+  sample: {"http://198.51.100.13:8000": {"running": 0, "waiting": 0}}
+drained:
+  description: Whether no request is left on any of the backends; null where nobody waited for that.
+  returned: success
+  type: bool
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, quiet
+from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import Router, RouterError, compare, is_refused, unreachable
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
+
+LOOK_S = 0.5
+#: Seconds for the router's own look at a backend that answered this node a moment ago.
+ADD_S = 15.0
+
+
+class NotYet(Exception):
+    """A backend does not answer, so that it is not put in; the text says which and why."""
+
+
+def wait_for(backends, wait_s, clock=time.monotonic, pause=time.sleep):
+    """Return when every backend answers; raise NotYet when the time is over."""
+    end = clock() + wait_s
+    while True:
+        silent = unreachable(backends)
+        if not silent:
+            return
+        if clock() + LOOK_S > end:
+            raise NotYet("; ".join("%s: %s" % (backend, why) for backend, why in sorted(silent.items())))
+        pause(LOOK_S)
+
+
+def drain(backends, api_key, wait_s, clock=time.monotonic):
+    """Wait until the backends have no request; return (requests by backend, whether none is left on any)."""
+    end, requests, ended = clock() + wait_s, {}, []
+    for backend in backends:
+        requests[backend], dummy, drained = quiet.watch(Api(backend, api_key), max(end - clock(), 0))
+        ended.append(drained)
+    return requests, all(ended)
+
+
+def change(router, given, check_mode):
+    """Change the router's list; see RETURN for the result, which has C(changed), too."""
+    wanted, state = given["backends"], given["state"]
+    result = dict({"changed": False, "answers": True, "error": None, "requests": {}, "drained": None}, **compare(wanted, router.workers()))
+    todo = {"list": [], "present": result["missing"], "absent": result["up"] + result["down"]}[state]
+    result["changed"] = bool(todo)
+    if check_mode or state == "list":
+        return result
+    if state == "present" and todo:
+        wait_for(todo, given["wait_s"])
+    for backend in todo:
+        if state == "present":
+            router.add(backend, ADD_S)
+        else:
+            router.remove(backend)
+    result.update(compare(wanted, router.workers()))
+    odd = result["missing"] if state == "present" else result["up"] + result["down"]
+    if odd:
+        raise RouterError("%s was asked to make %s %s, which it says it did, but its list says otherwise" % (router.url, ", ".join(odd), state))
+    if state == "absent":
+        if todo:
+            time.sleep(given["settle_s"])
+        if given["wait_s"] > 0:
+            result["requests"], result["drained"] = drain(wanted, given["api_key"], given["wait_s"])
+    return result
+
+
+def main():
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "backends": {"type": "list", "elements": "str", "default": []},
+            "state": {"type": "str", "choices": ["present", "absent", "list"], "default": "list"},
+            "api_key": {"type": "str", "no_log": True},
+            "wait_s": {"type": "float", "default": 0},
+            "settle_s": {"type": "float", "default": 1},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    router = Router(given["url"], given["api_key"])
+    remedy = "Remedy: docker logs of the proxy's container, on the host that runs it."
+    try:
+        result = change(router, given, module.check_mode)
+    except OSError as error:
+        why = "%s: %s" % (given["url"], plain_http.reason(error))
+        if not is_refused(error):
+            module.fail_json(msg="the proxy does not answer: %s; wanted its list of backends. %s" % (why, remedy))
+        result = dict({"changed": False, "answers": False, "error": why, "requests": {}, "drained": None}, **compare(given["backends"], {}))
+    except RouterError as error:
+        module.fail_json(msg="%s. %s" % (error, remedy))
+    except NotYet as error:
+        module.fail_json(msg="found %s, as this host asks its /health; wanted HTTP 200 before the proxy %s sends requests there. "
+                             "Remedy: see why that group does not answer: ascend.vllm.status." % (error, given["url"]))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
