@@ -1,0 +1,175 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""proxy_backends and proxy_probe on a real vllm-router in front of backends on loopback, and on routers that answer what they should not."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import pytest
+
+from ansible_collections.ascend.vllm.plugins.module_utils import proxy_router, quiet
+from ansible_collections.ascend.vllm.plugins.modules import proxy_backends, proxy_probe
+from ansible_collections.ascend.vllm.tests.unit.plugins import router_process
+from ansible_collections.ascend.vllm.tests.unit.plugins.router_process import Backend, ask, routed
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, free_port, inspected, multiplexed, quiet_proxies, unix_server, web_server
+
+real = pytest.mark.skipif(router_process.program() is None, reason="vllm-router is not installed for this Python")
+NAME, SECRET = "vllm-proxy", "s3cret"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No proxy of the machine in between, and short waits."""
+    quiet_proxies(monkeypatch)
+    monkeypatch.setattr(quiet, "QUIET_S", 0.1)
+    monkeypatch.setattr(quiet, "LOOK_S", 0.02)
+    monkeypatch.setattr(proxy_backends, "LOOK_S", 0.02)
+    monkeypatch.setattr(proxy_probe, "LOOK_S", 0.02)
+
+
+def test_the_lists_are_compared():
+    assert proxy_router.compare(["a", "b", "c"], {"a": True, "b": False, "d": True}) == {"up": ["a"], "down": ["b"], "missing": ["c"], "other": ["d"]}
+    assert proxy_router.compare([], {}) == {"up": [], "down": [], "missing": [], "other": []}
+
+
+@real
+def test_a_backend_leaves_and_comes_back_with_no_failed_request(run_module):
+    """What upgrade does with one replica while clients ask all the time."""
+    with routed(Backend("east"), Backend("west")) as (router, dummy, servers):
+        west = servers[1].url
+        assert {ask(router) for dummy in range(4)} == {"east", "west"}
+        told, over = [], threading.Event()
+
+        def client():
+            while not over.is_set():
+                told.append(ask(router))
+
+        thread = threading.Thread(target=client, daemon=True)
+        thread.start()
+        taken = run_module(proxy_backends, url=router.url, backends=[west], state="absent", wait_s=5, settle_s=0.1)
+        assert (taken["changed"], taken["answers"], taken["missing"], taken["other"]) == (True, True, [west], [servers[0].url])
+        assert taken["drained"] is True and taken["requests"] == {west: {"running": 0, "waiting": 0}}
+        place = len(told)
+        time.sleep(0.1)
+        assert len(told) > place and set(told[place:]) == {"east"}
+        assert run_module(proxy_backends, url=router.url, backends=[west], state="absent")["changed"] is False
+        assert run_module(proxy_backends, True, url=router.url, backends=[west], state="present")["changed"] is True
+        assert router.workers() == {servers[0].url: True}
+        back = run_module(proxy_backends, url=router.url, backends=[west], state="present")
+        assert (back["changed"], back["up"], back["missing"]) == (True, [west], [])
+        assert run_module(proxy_backends, url=router.url, backends=[west], state="present")["changed"] is False
+        place = len(told)
+        time.sleep(0.2)
+        over.set()
+        thread.join(5)
+        assert set(told[place:]) == {"east", "west"}
+        listed = run_module(proxy_backends, url=router.url, backends=[west])
+        assert listed["changed"] is False and listed["up"] == [west] and listed["other"] == [servers[0].url]
+
+
+@real
+def test_its_own_count_has_a_backend_that_never_was_there():
+    gone = "http://127.0.0.1:%d" % free_port()
+    with routed(Backend("east"), also=[gone]) as (router, dummy, servers):
+        # What makes each backend be asked here, too.
+        assert router.readiness() == {"status": 200, "healthy": 2, "total": 2}
+        found = proxy_router.state_of(router, [servers[0].url, gone])
+        assert not found["ready"] and list(found["unreachable"]) == [gone] and "refused" in found["unreachable"][gone]
+        assert ask(router) == ask(router) == "east"
+        router.remove(gone)
+        assert proxy_router.state_of(router, [servers[0].url])["ready"]
+        assert proxy_router.state_of(router, [])["other"] == [servers[0].url]
+        router.remove(servers[0].url)
+        assert router.readiness() == {"status": 503, "healthy": 0, "total": 0}
+
+
+@real
+def test_the_client_s_key_reaches_the_backend():
+    with routed(Backend("east")) as (router, dummy, servers):
+        ask(router)
+        assert [asked.headers["Authorization"] for asked in servers[0].asked if asked.path == "/v1/completions"] == ["Bearer client"]
+
+
+@real
+def test_the_wait_for_what_a_backend_has_ends(run_module):
+    with routed(Backend("east"), Backend("west", load=(2, 1))) as (router, dummy, servers):
+        taken = run_module(proxy_backends, url=router.url, backends=[servers[1].url], state="absent", wait_s=0.2, settle_s=0)
+        assert taken["drained"] is False and taken["requests"] == {servers[1].url: {"running": 2, "waiting": 1}}
+
+
+@real
+def test_one_that_does_not_answer_is_not_put_in(run_module):
+    gone = "http://127.0.0.1:%d" % free_port()
+    with routed(Backend("east")) as (router, dummy, servers), web_server(Backend("west", health=503)) as ill:
+        for backend, why in ((gone, "refused"), (ill.url, "HTTP 503")):
+            failed = run_module(proxy_backends, url=router.url, backends=[backend], state="present", wait_s=0.05)
+            assert failed["failed"] and backend in failed["msg"] and why in failed["msg"] and "Remedy: " in failed["msg"]
+        assert router.workers() == {servers[0].url: True}
+
+
+def test_a_router_that_nobody_started_is_no_failure(run_module):
+    url = "http://127.0.0.1:%d" % free_port()
+    for state in ("present", "absent", "list"):
+        found = run_module(proxy_backends, url=url, backends=["http://127.0.0.1:1"], state=state)
+        assert (found["failed"], found["changed"], found["answers"]) == (False, False, False) and "refused" in found["error"]
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (lambda asked: (500, b"no"), "/workers answered HTTP 500 and no list of backends: no"),
+    (lambda asked: (200, {"workers": [{"url": "http://b"}]}), "no list of backends"),
+    (lambda asked: (200, {"workers": [{"url": "http://b", "is_healthy": True}]}) if asked.method == "GET" else (401, b"not you"),
+     "did not let go of http://b: HTTP 401: not you"),
+    (lambda asked: (200, {"workers": [{"url": "http://b", "is_healthy": True}]}), "its list says otherwise"),
+    (lambda asked: b"\x00\x01 no HTTP\r\n", "does not answer"),
+])
+def test_a_router_that_answers_what_it_should_not_is_a_failure(run_module, answer, words):
+    with web_server(answer) as server:
+        failed = run_module(proxy_backends, url=server.url, backends=["http://b"], state="absent", api_key=SECRET)
+    assert failed["failed"] and words in failed["msg"] and "Remedy: " in failed["msg"] and SECRET not in str(failed["msg"])
+
+
+@pytest.fixture
+def probe(run_module, tmp_path):
+    """A function (container as the engine inspects it, url, backends, **parameters) -> the result of proxy_probe."""
+
+    def run(container, url, backends, log=b"", **parameters):
+        path = str(tmp_path / "d.sock")
+        engine = FakeEngine(containers={NAME: container} if container else {}, logs={NAME: log})
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(unix_server(path, engine))
+            return run_module(proxy_probe, container=NAME, url=url, backends=backends, docker_socket=path, slice_s=0.05, **parameters)
+
+    return run
+
+
+@real
+def test_ready_is_when_each_backend_is_there_and_answers(probe):
+    with routed(Backend("east"), Backend("west")) as (router, dummy, servers):
+        urls = [server.url for server in servers]
+        found = probe(inspected(), router.url, urls)
+        assert found["phase"] == "ready" and found["router"]["up"] == urls and found["changed"] is False
+        late = probe(inspected(), router.url, urls + ["http://127.0.0.1:1"])
+        assert late["phase"] == "running" and late["router"]["missing"] == ["http://127.0.0.1:1"]
+        assert probe(inspected(), router.url, urls[:1])["phase"] == "running"
+
+
+@pytest.mark.parametrize(("container", "parameters", "wanted"), [
+    (None, {}, ("absent", None, 0)),
+    (inspected(False, ExitCode=1), {}, ("exited", 1, 0)),
+    (inspected(True, Restarting=True, ExitCode=1), {}, ("exited", 1, 0)),
+    (dict(inspected(), RestartCount=2), {"restarts": 1}, ("exited", None, 2)),
+    (dict(inspected(), RestartCount=2), {"restarts": 2}, ("running", None, 2)),
+    (dict(inspected(), RestartCount=2), {}, ("running", None, 2)),
+])
+def test_one_that_the_engine_starts_again_has_ended(probe, container, parameters, wanted):
+    log = multiplexed((1, b"\x1b[2m INFO one\nError starting router: Address already in use (os error 98)\n"))
+    found = probe(container, "http://127.0.0.1:%d" % free_port(), ["http://127.0.0.1:1"], log, **parameters)
+    assert (found["phase"], found["exit_code"], found["restarts"]) == wanted
+    if wanted[0] == "exited":
+        assert found["telling"][-1] == found["log"][-1] == "Error starting router: Address already in use (os error 98)"
+    if wanted[0] == "running":
+        assert found["router"]["answers"] is False and "refused" in found["router"]["error"]

@@ -1,0 +1,84 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role proxy: what its container may do, where its key is, and that every verb keeps the order in which no request fails."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+
+TOP = Path(__file__).resolve().parents[2]
+TASKS = TOP / "roles" / "proxy" / "tasks"
+CONTAINER = next(task["community.docker.docker_container"] for task in yaml.safe_load((TASKS / "container.yml").read_text())
+                 if "community.docker.docker_container" in task)
+
+
+def names(path, key="name"):
+    """Return a key of every task, or play, of a file, in its order."""
+    found = []
+    for entry in yaml.safe_load(path.read_text()):
+        found.append(entry.get(key) if key != "name" else entry["name"])
+        for part in ("block", "rescue", "always"):
+            found += [task["name"] for task in entry.get(part) or []] if key == "name" else []
+    return found
+
+
+def script(secret_env):
+    """Return the start script."""
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
+    environment.filters.update(comment=lambda text: "# " + text, quote=lambda text: "'%s'" % text)
+    return environment.from_string((TOP / "roles" / "proxy" / "templates" / "start.sh.j2").read_text()).render(
+        ansible_managed="managed", proxy_one={"secret_env": secret_env})
+
+
+def test_the_container_has_no_rights_and_comes_back_by_itself():
+    assert CONTAINER["cap_drop"] == ["ALL"] and CONTAINER["read_only"] is True and "no-new-privileges" in CONTAINER["security_opts"]
+    assert CONTAINER["restart_policy"] == "unless-stopped" and CONTAINER["network_mode"] == "host"
+    assert not {"privileged", "devices", "cap_add", "capabilities"} & set(CONTAINER)
+    # What makes it one of ours for every check of occupancy.
+    assert "ascend.vllm.group" in CONTAINER["labels"] and "ascend.vllm.purpose" not in CONTAINER["labels"]
+
+
+def test_the_key_is_read_from_a_file_when_it_starts(tmp_path):
+    (tmp_path / "api_key").write_text("s3cret\n")
+    text = script({"OPENAI_API_KEY": str(tmp_path / "api_key")})
+    (tmp_path / "start.sh").write_text(text)
+    assert "s3cret" not in text and "api_key" not in str(CONTAINER["env"])
+    done = subprocess.run(["sh", str(tmp_path / "start.sh"), "sh", "-c", 'echo "$OPENAI_API_KEY"'], capture_output=True, text=True, check=True)
+    assert done.stdout == "s3cret\n"
+    (tmp_path / "api_key").unlink()
+    done = subprocess.run(["sh", str(tmp_path / "start.sh"), "true"], capture_output=True, text=True, check=False)
+    assert done.returncode == 78 and "api_key cannot be read" in done.stderr
+
+
+def test_without_a_key_it_just_starts(tmp_path):
+    (tmp_path / "start.sh").write_text(script({}))
+    assert subprocess.run(["sh", str(tmp_path / "start.sh"), "echo", "on"], capture_output=True, text=True, check=True).stdout == "on\n"
+
+
+def test_a_group_leaves_the_proxy_before_its_requests_are_let_end():
+    order = names(TOP / "roles" / "serve_stop" / "tasks" / "halt.yml")
+    places = [order.index(name) for name in ("Let the proxy send nobody there any more", "Let requests end", "Stop the head")]
+    assert places == sorted(places)
+
+
+def test_a_group_comes_back_when_it_answers():
+    assert names(TOP / "roles" / "serve_launch" / "tasks" / "group.yml")[-2:] == [
+        "Start the whole group, or wait for a start that goes on", "Let the proxy send requests there again"]
+
+
+@pytest.mark.parametrize(("verb", "steps"), [
+    ("stop", ["steps/proxy_stop.yml", "steps/stop.yml"]),
+    ("restart", ["preflight.yml", "steps/restart.yml", "steps/launch.yml", "steps/proxy.yml"]),
+    ("upgrade", ["fetch.yml", "steps/switch.yml", "steps/proxy.yml"]),
+    ("rollback", ["steps/switch.yml", "steps/proxy.yml"]),
+    ("site", ["fetch.yml", "steps/launch.yml", "steps/proxy.yml", "steps/gate.yml"]),
+])
+def test_every_verb_has_the_proxy_in_its_place(verb, steps):
+    order = names(TOP / "playbooks" / (verb + ".yml"), "import_playbook")
+    assert [order.index(step) for step in steps] == sorted(order.index(step) for step in steps)
