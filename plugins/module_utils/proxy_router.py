@@ -124,5 +124,5 @@ def state_of(router, backends):
     counted = found["readiness"] or {}
     found["ready"] = (
         found["answers"] and counted["status"] == 200 and counted["healthy"] == counted["total"] == len(found["up"]) == len(backends)
-        and not found["other"] and not found["unreachable"])
+        and not found["unreachable"])
     return found

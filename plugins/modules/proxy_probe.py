@@ -107,7 +107,8 @@ from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import Ro
 #: Seconds between two looks inside one slice.
 LOOK_S = 0.5
 #: Lines of the log that are read of a container that has ended, and bytes of telling ones that are returned.
-EXIT_LINES, EXIT_BYTES = 2000, 32768
+EXIT_LINES = 2000
+EXIT_BYTES = 32768
 
 
 def look(engine, name, known_restarts):

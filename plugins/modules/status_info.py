@@ -64,8 +64,31 @@ options:
       ca_file:
         description: Certificates on the node that vouch for the service, where O(services[].url) is C(https).
         type: path
+  proxies:
+    description: The proxies that run on this host.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of its container.
+        type: str
+        required: true
+      url:
+        description: Base URL.
+        type: str
+        required: true
+      model:
+        description: Served model name.
+        type: str
+        required: true
+      backends:
+        description: Base URLs of the backends that it should have.
+        type: list
+        elements: str
+        required: true
   api_keys:
-    description: API keys of the services, by the name of the group.
+    description: API keys of the services and proxies, by the name of the group or proxy.
     type: dict
     default: {}
   completion_timeout_s:
@@ -136,6 +159,11 @@ services:
   returned: success
   type: dict
   sample: {"vllm": {"health": 200, "health_error": null, "models_status": 200, "models": ["deepseek_r1"]}}
+proxies:
+  description: By the name of the proxy, C(router) (what it says of itself and of its backends, as M(ascend.vllm.proxy_probe) returns it) and C(completion).
+  returned: success
+  type: dict
+  sample: {}
 """
 
 import calendar
@@ -147,6 +175,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, drain, tools
 from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import QUICK_S, ask_ranks, completion, why
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
+from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import Router, state_of
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 
@@ -222,6 +251,13 @@ def ask_service(service, api_key, timeout):
     return result
 
 
+def ask_proxy(proxy, api_key, timeout):
+    """Return what one proxy says of its backends, and a completion through it; see RETURN."""
+    router = state_of(Router(proxy["url"], api_key), proxy["backends"])
+    router.pop("ready")
+    return {"router": router, "completion": completion(Api(proxy["url"], api_key), proxy["model"], timeout)}
+
+
 def kept_away(nft=drain.run_nft):
     """Return the ports to which new connections are rejected, which this node itself does not notice; None where nftables does not say it."""
     try:
@@ -245,6 +281,12 @@ def main():
                 "ranks": {"type": "int", "default": 1},
                 "ca_file": {"type": "path"},
             }},
+            "proxies": {"type": "list", "elements": "dict", "default": [], "options": {
+                "name": {"type": "str", "required": True},
+                "url": {"type": "str", "required": True},
+                "model": {"type": "str", "required": True},
+                "backends": {"type": "list", "elements": "str", "required": True},
+            }},
             "api_keys": {"type": "dict", "default": {}, "no_log": True},
             "completion_timeout_s": {"type": "float", "default": 30},
             "timeout": {"type": "float", "default": 15},
@@ -256,9 +298,11 @@ def main():
     for name in ("timeout", "completion_timeout_s"):
         if params[name] <= 0:
             module.fail_json(msg="%s must be more than 0 seconds, not %g." % (name, params[name]))
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1 + len(params["services"])) as aside:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1 + len(params["services"]) + len(params["proxies"])) as aside:
         services = dict((service["name"], aside.submit(ask, "API", ask_service, service=service, api_key=params["api_keys"].get(service["name"]),
                                                        timeout=params["completion_timeout_s"])) for service in params["services"])
+        proxies = dict((proxy["name"], aside.submit(ask, "proxy", ask_proxy, proxy=proxy, api_key=params["api_keys"].get(proxy["name"]),
+                                                    timeout=params["completion_timeout_s"])) for proxy in params["proxies"])
         docker = aside.submit(ask, "Docker", ask_docker, path=params["docker_socket"], containers=params["containers"], images=params["images"], now=now)
         # npu-smi waits longer for its driver than hccn_tool does.
         npu = ask("npu-smi", ask_npu.answer, timeout=2 * params["timeout"], details=False)
@@ -266,7 +310,8 @@ def main():
         if params["links"]:
             hccn = ask("hccn_tool", ask_hccn.answer, devices=params["links"], questions=params["link_questions"], timeout=params["timeout"])
         answers = dict((name, answer.result()) for name, answer in services.items())
-        module.exit_json(changed=False, time=now, docker=docker.result(), npu=npu, hccn=hccn, services=answers, kept_away=kept_away() if answers else None)
+        module.exit_json(changed=False, time=now, docker=docker.result(), npu=npu, hccn=hccn, services=answers,
+                         proxies=dict((name, answer.result()) for name, answer in proxies.items()), kept_away=kept_away() if answers else None)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report of status: what the nodes of every group answered, judged in one place.
 
-Shape: ``{schema, verb, result: pass|fail, state, language, started_at, ended_at, version, groups, summary, checks, nodes}``. A check is what
-``checks`` describes. ``state``, the worst one of all groups, and ``groups.NAME.state`` are ``serving`` (a completion comes back and nothing
+Shape: ``{schema, verb, result: pass|fail, state, language, started_at, ended_at, version, groups, proxies, summary, checks, nodes}``. A check is what
+``checks`` describes. ``state``, the worst one of all groups and proxies, ``groups.NAME.state`` and ``proxies.NAME.state`` are ``serving`` (a completion comes back and nothing
 is wrong), ``degraded`` (a completion comes back, but something is wrong) or ``down`` (no completion comes back).
 """
 
@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 
 from . import answers as read_answers
 from . import data as data_folders
+from . import status_proxy
 from .answers import LABEL
 from .checks import Judge, accept, stops
 from .judge_api import REFUSED, judge_completion, judge_models, judge_ranks
@@ -31,18 +32,19 @@ NPU_CHECKS = ("npu_smi", "npu_count", "npu_health", "npu_processes")
 
 
 def status_questions(plan: dict, links: bool = True) -> dict:
-    """Return host -> what ``status_info`` is asked there: ``{containers, images, links, link_questions, services, key_files}``.
+    """Return host -> what ``status_info`` is asked there: ``{containers, images, links, link_questions, services, proxies, key_files}``.
 
     ``links``: whether the network ports of the NPUs are asked; those of a group of one node, which nothing leaves, never are.
-    ``key_files``: name of a group that this host is the head of -> file on the controller with its API key.
+    ``key_files``: name of a group that this host is the head of, or of a proxy that runs there -> file on the controller with its API key.
     """
-    return {host: _questions(host, entry, plan["groups"], links) for host, entry in plan["hosts"].items()}
+    return {host: _questions(host, entry, plan, links) for host, entry in plan["hosts"].items()}
 
 
-def _questions(host: str, host_plan: dict, groups: dict, links: bool) -> dict:
+def _questions(host: str, host_plan: dict, plan: dict, links: bool) -> dict:
+    groups, here = plan["groups"], [proxy for proxy in (plan.get("proxies") or {}).values() if proxy["host"] == host]
     units, headed = host_plan["units"], {name: group for name, group in groups.items() if group["head"] == host}
     return {
-        "containers": [unit["name"] for unit in units],
+        "containers": [entry["name"] for entry in [*units, *here]],
         "images": sorted({unit["image"] for unit in units}),
         "links": sorted({npu for unit in units if links and len(groups[unit["group"]]["hosts"]) > 1 for npu in unit["npus"]}),
         # HCCS joins the dies of a super pod without a link.
@@ -52,7 +54,11 @@ def _questions(host: str, host_plan: dict, groups: dict, links: bool) -> dict:
              "ca_file": group["api"].get("ca_file")}
             for name, group in headed.items()
         ],
-        "key_files": {name: group["api_key_file"] for name, group in headed.items() if group["api_key_file"]},
+        "proxies": status_proxy.questions(host, plan),
+        "key_files": {
+            **{name: group["api_key_file"] for name, group in headed.items() if group["api_key_file"]},
+            **{proxy["name"]: proxy["api_key_file"] for proxy in here if proxy["api_key_file"]},
+        },
     }
 
 
@@ -62,16 +68,23 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
     run, groups, hosts = plan["run"], plan["groups"], plan["hosts"]
     checks = data_folders.load_all(run.get("data_dirs") or [])[0]["checks"]
     answers = {host: Node(hostvars, host, entry) for host, entry in hosts.items()}
-    found, shown = [], {}
+    found, shown, in_front = [], {}, {}
     for name, group in groups.items():
         facts = {"hardware": group["hardware"], "nodes": len(group["hosts"]), "role": group["role"], "release": group["release"]}
         judges = {host: Judge(host, checks, facts, run["language"]) for host in group["hosts"]}
         mine = accept(_group_checks(name, group, judges, answers), run.get("preflight_accept") or [])
         shown[name] = _group(group, answers[group["head"]].service(name), mine)
         found += mine
+    for proxy in (plan.get("proxies") or {}).values():
+        group, node = groups[proxy["groups"][0]], answers[proxy["host"]]
+        judge = Judge(proxy["host"], checks, {"hardware": group["hardware"], "nodes": 1, "role": "proxy", "release": group["release"]}, run["language"])
+        mine = accept(_proxy_checks(judge, proxy, node), run.get("preflight_accept") or [])
+        container = node.container(proxy)
+        in_front[proxy["name"]] = status_proxy.shown(proxy, container, node.proxy(proxy["name"]), container_state(container), mine)
+        found += mine
     # A host in two groups is judged by both.
     found = list({tuple(entry.values()): entry for entry in found}.values())
-    state = max((group["state"] for group in shown.values()), key=STATES.index, default=STATES[-1])
+    state = max((entry["state"] for entry in [*shown.values(), *in_front.values()]), key=STATES.index, default=STATES[-1])
     return {
         "schema": SCHEMA,
         "verb": "status",
@@ -82,6 +95,7 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
         "ended_at": _time(now()),
         "version": controller["version"],
         "groups": shown,
+        "proxies": in_front,
         "summary": summary(found),
         "checks": found,
         "nodes": {host: node.shown(groups) for host, node in answers.items()},
@@ -132,6 +146,11 @@ class Node:
     def service(self, group: str) -> dict:
         """Return what the API of a group told this host, its head."""
         found = self._part("services").get(group)
+        return found if isinstance(found, dict) else {}
+
+    def proxy(self, name: str) -> dict:
+        """Return what a proxy told this host, which runs it."""
+        found = self._part("proxies").get(name)
         return found if isinstance(found, dict) else {}
 
     def why(self) -> str:
@@ -206,8 +225,16 @@ def _group_checks(name: str, group: dict, judges: dict, answers: dict) -> list:
     return found + _service_checks(name, group, judges, answers)
 
 
-def _host_checks(judge, name: str, group: dict, node: Node) -> list:
-    """Judge what one node answered about its part of a group."""
+def _proxy_checks(judge, proxy: dict, node: Node) -> list:
+    """Judge a proxy, and what the host that runs it answered."""
+    found = _node_checks(judge, node)
+    if node.alive and not node.docker_error:
+        found += status_proxy.judge_proxy(judge, proxy, node.container(proxy), node.proxy(proxy["name"]))
+    return found
+
+
+def _node_checks(judge, node: Node) -> list:
+    """Judge whether a node and its engine answer."""
     if not node.alive:
         # A node on which a module could have run is no node that is silent.
         outcome = "not_asked" if node.prerequisites.get("python") and not node.said.get("unreachable") else "silent"
@@ -215,7 +242,15 @@ def _host_checks(judge, name: str, group: dict, node: Node) -> list:
     found = [judge.passed("node_answers", "answers")]
     if node.docker_error:
         found.append(judge.found("docker_engine", "silent", node.docker_error, "a Docker engine that answers", command=command(node.prerequisites, "docker")))
-    else:
+    return found
+
+
+def _host_checks(judge, name: str, group: dict, node: Node) -> list:
+    """Judge what one node answered about its part of a group."""
+    found = _node_checks(judge, node)
+    if not node.alive:
+        return found
+    if not node.docker_error:
         for unit in node.units(name):
             found += _container(judge, unit, node)
     return found + _npus(judge, name, node) + _links(judge, name, node)

@@ -15,6 +15,10 @@ KINDS = {"serving": "pass", "degraded": "warn", "down": "fail"}
 #: State of a container -> the kind of its row; another one is a failure.
 CONTAINER_KINDS = {"running": "pass", "unknown": "unknown"}
 GROUP_COLUMNS = ("group", "state", "health", "models", "completion", "requests", "ranks")
+PROXY_COLUMNS = ("proxy", "host", "state", "container", "uptime", "restarts", "address", "completion", "backends")
+BACKEND_COLUMNS = ("proxy", "backend", "group", "state")
+#: State of a backend -> the kind of its row.
+BACKEND_KINDS = {"up": "pass", "unknown": "unknown"}
 UNIT_COLUMNS = ("host", "container", "state", "image", "uptime", "restarts", "hbm", "links")
 
 
@@ -40,6 +44,15 @@ def status_view(report: dict) -> dict:
             {"kind": KINDS.get(group.get("state"), "fail"), "state": one_line(group.get("state")), "cells": _group_cells(name, group, texts)}
             for name, group in (report.get("groups") or {}).items()
         ],
+        "proxy_columns": [texts[name] for name in PROXY_COLUMNS],
+        "backend_columns": [texts[name] for name in BACKEND_COLUMNS],
+        "proxies": [
+            {"kind": KINDS.get(proxy.get("state"), "fail"), "state": one_line(proxy.get("state")), "cells": _proxy_cells(name, proxy, texts)}
+            for name, proxy in (report.get("proxies") or {}).items()
+        ],
+        "backends": [
+            {"kind": BACKEND_KINDS.get(cells[-1], "fail"), "state": cells[-1], "cells": cells} for cells in _backends(report)
+        ],
         "units": [
             {"kind": CONTAINER_KINDS.get(unit["state"], "fail"), "state": one_line(unit["state"]), "cells": _unit_cells(host, unit, texts)}
             for host, unit in _units(report)
@@ -48,20 +61,24 @@ def status_view(report: dict) -> dict:
 
 
 def status_table(report: dict) -> list:
-    """Return the terminal's tables: a line a container, a line a group, then what did not pass, with its remedies."""
+    """Return the terminal's tables: a line a container, a line a group, those of proxies and their backends, then what did not pass, with its remedies."""
     texts = _texts(report)
     units = [_unit_cells(host, unit, texts) for host, unit in _units(report)]
     groups = [_group_cells(name, group, texts) for name, group in (report.get("groups") or {}).items()]
     lines = _table([texts[name].upper() for name in UNIT_COLUMNS], units) if units else [texts["no_containers"]]
     lines += ["", *_table([texts[name].upper() for name in GROUP_COLUMNS], groups), ""]
+    proxies = [_proxy_cells(name, proxy, texts) for name, proxy in (report.get("proxies") or {}).items()]
+    for columns, rows in ((PROXY_COLUMNS, proxies), (BACKEND_COLUMNS, _backends(report))):
+        lines += [*_table([texts[name].upper() for name in columns], rows), ""] if rows else []
     return lines + check_table(report.get("checks") or [], report.get("language") or "en")
 
 
 def status_lines(report: dict) -> list:
-    """Return why a run fails: ``GROUP: STATE: ..`` of every group that is not serving, then the findings that stop the run."""
+    """Return why a run fails: ``NAME: STATE: ..`` of every group and proxy that is not serving, then the findings that stop the run."""
     texts = _texts(report)
-    lines = [f"{name}: {group['state']}: {texts['text_' + group['state']].format(count=len(group['reasons']))}"
-             for name, group in report["groups"].items() if group["state"] != STATES[0]]
+    parts = [*report["groups"].items(), *(report.get("proxies") or {}).items()]
+    lines = [f"{name}: {part['state']}: {texts['text_' + part['state']].format(count=len(part['reasons']))}"
+             for name, part in parts if part["state"] != STATES[0]]
     return lines + check_lines([check for check in report["checks"] if stops(check)])
 
 
@@ -80,20 +97,41 @@ def _table(header: list, rows: list) -> list:
 
 
 def _group_cells(name: str, group: dict, texts: dict) -> list:
-    requests, ranks, said = group.get("requests"), group.get("ranks"), group.get("completion") or {}
-    seconds = said.get("seconds") or 0
-    completion = texts["none"]
-    if said.get("answered"):
-        completion = texts["seconds"].format(seconds=f"{seconds:.1f}")
-    elif said.get("timed_out"):
-        completion = texts["timed_out"].format(seconds=f"{seconds:.0f}")
-    elif said.get("status"):
-        completion = f"HTTP {said['status']}"
+    requests, ranks = group.get("requests"), group.get("ranks")
     return [
         one_line(name), one_line(group.get("state")), str(group.get("health") or texts["none"]),
-        one_line(", ".join(group.get("models") or [])) or texts["none"], completion,
+        one_line(", ".join(group.get("models") or [])) or texts["none"], _completion(group, texts),
         f"{requests['running']}/{requests['waiting']}" if requests else texts["none"],
         _share(group.get("ranks_answered"), len(ranks), texts) if ranks else texts["none"],
+    ]
+
+
+def _completion(part: dict, texts: dict) -> str:
+    """Return how long a completion of a group or proxy took, or what came instead."""
+    said = part.get("completion") or {}
+    seconds = said.get("seconds") or 0
+    if said.get("answered"):
+        return texts["seconds"].format(seconds=f"{seconds:.1f}")
+    if said.get("timed_out"):
+        return texts["timed_out"].format(seconds=f"{seconds:.0f}")
+    return f"HTTP {said['status']}" if said.get("status") else texts["none"]
+
+
+def _proxy_cells(name: str, proxy: dict, texts: dict) -> list:
+    return [
+        one_line(name), one_line(proxy.get("host")), one_line(proxy.get("state")), one_line(proxy.get("container")),
+        texts["none"] if proxy.get("uptime_s") is None else duration(proxy["uptime_s"]),
+        texts["none"] if proxy.get("restarts") is None else str(proxy["restarts"]),
+        one_line(proxy.get("url")), _completion(proxy, texts), _share(proxy.get("backends_up"), len(proxy.get("backends") or []), texts),
+    ]
+
+
+def _backends(report: dict) -> list:
+    """Return the cells of every backend of every proxy."""
+    return [
+        [one_line(name), one_line(backend["url"]), one_line(backend["group"]), one_line(backend["state"])]
+        for name, proxy in (report.get("proxies") or {}).items()
+        for backend in proxy.get("backends") or []
     ]
 
 

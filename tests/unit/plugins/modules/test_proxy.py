@@ -12,7 +12,7 @@ import time
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import proxy_router, quiet
-from ansible_collections.ascend.vllm.plugins.modules import proxy_backends, proxy_probe
+from ansible_collections.ascend.vllm.plugins.modules import proxy_backends, proxy_probe, status_info
 from ansible_collections.ascend.vllm.tests.unit.plugins import router_process
 from ansible_collections.ascend.vllm.tests.unit.plugins.router_process import Backend, ask, routed
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, free_port, inspected, multiplexed, quiet_proxies, unix_server, web_server
@@ -42,6 +42,7 @@ def test_a_backend_leaves_and_comes_back_with_no_failed_request(run_module):
     with routed(Backend("east"), Backend("west")) as (router, dummy, servers):
         west = servers[1].url
         assert {ask(router) for dummy in range(4)} == {"east", "west"}
+        router.add(west, 5)
         told, over = [], threading.Event()
 
         def client():
@@ -173,3 +174,14 @@ def test_one_that_the_engine_starts_again_has_ended(probe, container, parameters
         assert found["telling"][-1] == found["log"][-1] == "Error starting router: Address already in use (os error 98)"
     if wanted[0] == "running":
         assert found["router"]["answers"] is False and "refused" in found["router"]["error"]
+
+
+@real
+def test_status_asks_it_and_takes_nothing_that_fails_for_a_reason_to_stop():
+    with routed(Backend("east")) as (router, dummy, servers):
+        proxy = {"name": NAME, "url": router.url, "model": "m", "backends": [servers[0].url, "http://127.0.0.1:1"]}
+        found = status_info.ask_proxy(proxy, None, 5)
+        assert found["completion"]["answered"] and found["completion"]["text"] == "east"
+        assert found["router"]["up"] == [servers[0].url] and found["router"]["missing"] == ["http://127.0.0.1:1"]
+    gone = status_info.ask_proxy(proxy, None, 5)
+    assert not gone["completion"]["answered"] and gone["router"]["answers"] is False and list(gone["router"]["unreachable"]) == proxy["backends"]
