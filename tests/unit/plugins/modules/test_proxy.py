@@ -179,7 +179,7 @@ def test_one_that_the_engine_starts_again_has_ended(probe, container, parameters
 @real
 def test_status_asks_it_and_takes_nothing_that_fails_for_a_reason_to_stop():
     with routed(Backend("east")) as (router, dummy, servers):
-        proxy = {"name": NAME, "url": router.url, "model": "m", "backends": [servers[0].url, "http://127.0.0.1:1"]}
+        proxy = {"name": NAME, "url": router.url, "model": "m", "backends": ["http://127.0.0.1:1", servers[0].url]}
         found = status_info.ask_proxy(proxy, None, 5)
         assert found["completion"]["answered"] and found["completion"]["text"] == "east"
         assert found["router"]["up"] == [servers[0].url] and found["router"]["missing"] == ["http://127.0.0.1:1"]
