@@ -44,7 +44,7 @@ WORDING = {
     "running, started again": "plugins/plugin_utils/status.py",
     "requests running and": "roles/serve_stop/tasks/drain.yml",
     "new requests are not kept away from port": "plugins/action/serve_drain.py",
-    "without the label ascend.vllm.group": "roles/serve_stop/tasks/halt.yml",
+    "without the label ascend.vllm.group": "roles/serve_stop/tasks/there.yml",
     "No deployment was kept to go back to: the group is stopped.": "roles/serve_switch/tasks/back.yml",
     "no request was cut off": "plugins/plugin_utils/deployments.py",
     "nobody was served for": "plugins/plugin_utils/deployments.py",

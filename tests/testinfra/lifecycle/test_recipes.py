@@ -55,7 +55,7 @@ def planned(place, inventory, *args):
 @pytest.mark.extra
 def test_vllms_own_parser_reads_every_command_line(tmp_path, nodes):
     lines, seen = [], set()
-    for inventory in ("a2_pair", "a2_quad", "a3_single", "pd_2p1d", "pd_1p1d"):
+    for inventory in ("a2_pair", "a2_quad", "a2_replicas", "a3_single", "pd_2p1d", "pd_1p1d"):
         lines += planned(tmp_path, inventory)
     for name, hardware, release, needed in recipes():
         seen.add(name)

@@ -5,8 +5,14 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
-from ansible_collections.ascend.vllm.plugins.plugin_utils import request
+import yaml
+
+from ansible_collections.ascend.vllm.plugins.plugin_utils import data, request
+
+INVENTORIES = pathlib.Path(data.__file__).resolve().parents[2] / "inventories"
 
 
 def pairs(hosts, *changes, **variables):
@@ -169,3 +175,17 @@ def test_a_proxy_speaks_http_to_what_is_behind_it(hosts, planned, bad, tmp_path)
     found = bad(planned(*halves(hosts, vllm_tls_certificate_file=str(tmp_path / "tls.crt"), vllm_tls_key_file=str(tmp_path / "tls.key"))))
     mine = [check for check in found if check["check"] == "proxy"]
     assert [check["device"] for check in mine] == ["vllm_tls_certificate_file"] * 2 and "TLS behind the proxy" in mine[0]["observed"]
+
+
+def test_the_shipped_inventory_of_replicas(planned, bad):
+    children = yaml.safe_load((INVENTORIES / "a2_replicas" / "hosts.yml").read_text(encoding="utf-8"))["vllm"]["children"]
+    common = yaml.safe_load((INVENTORIES / "a2_replicas" / "group_vars" / "vllm.yml").read_text(encoding="utf-8"))
+    hostvars = {host: {**common, **values} for child in children.values() for host, values in child["hosts"].items()}
+    groups = {"vllm": list(hostvars), **{child: list(entry["hosts"]) for child, entry in children.items()}}
+    assert request.build(groups, hostvars)["discover"] == []
+    result = planned(hostvars, groups)
+    assert bad(result) == [] and result["checks"] == []
+    assert {name: (group["role"], group["data_parallel_size"], group["hosts"]) for name, group in result["plan"]["groups"].items()} == {
+        "replica0": ("serve", 4, ["a2-node0", "a2-node1"]), "replica1": ("serve", 4, ["a2-node2", "a2-node3"])}
+    proxy = proxy_of(result)
+    assert proxy["host"] == "a2-node0" and [backend["url"] for backend in proxy["backends"]] == ["http://198.51.100.11:8000", "http://198.51.100.13:8000"]
