@@ -10,6 +10,7 @@ from . import mounts, versions
 from .answers import said
 from .inputs import size_bytes
 from .prerequisites import command
+from .proxies import listening
 from .questions import copied_image, ports_of
 
 #: Suffixes of vllm-ascend's image tags, by the chip they are built for (installation.md, Set up using Docker). None is A2.
@@ -57,7 +58,7 @@ def _python(judge, seen: dict, core: str) -> dict:
 
 
 def judge_node(judge, host: str, host_plan: dict, groups: dict, answers) -> list:
-    """Return the check results about one node that answered."""
+    """Return the check results about one node that answered. ``host_plan`` may have the host's ``proxies``, too."""
     return [
         _answered(judge, answers.node),
         *_engine(judge, answers),
@@ -67,7 +68,7 @@ def judge_node(judge, host: str, host_plan: dict, groups: dict, answers) -> list
         *_artefacts(judge, host_plan, groups, answers),
         *_disks(judge, host_plan, groups, answers),
         *_memory(judge, host_plan, answers),
-        *_kernel(judge, answers.node),
+        *(_kernel(judge, answers.node) if host_plan["units"] else []),
     ]
 
 
@@ -116,13 +117,14 @@ def _ports(judge, host_plan: dict, groups: dict, answers) -> list:
     ours, containers = answers.own_pids(), answers.own_containers()
     serving = any(entry.get("running") for entry in containers.values())
     found, asked = {}, set()
-    for unit in host_plan["units"]:
-        owners = ports_of(unit, groups)
+    owned = [(unit["name"], ports_of(unit, groups)) for unit in host_plan["units"]]
+    owned += [(proxy["name"], listening(proxy)) for proxy in host_plan.get("proxies") or []]
+    for name, owners in owned:
         asked |= set(owners)
         for taken in answers.node["listening"]:
             port, pid = taken["port"], taken.get("pid")
             # A listener whose process cannot be seen is taken for ours while our server runs.
-            watch = taken.get("service") == f"ascend-vllm-{unit['name']}.service"
+            watch = taken.get("service") == f"ascend-vllm-{name}.service"
             if port not in owners or pid in ours or watch or (serving and pid is None):
                 continue
             where = " of vllm_extra_env" if owners[port] == "HCCL_IF_BASE_PORT" else ""

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 from . import answers as read_answers
 from . import data as data_folders
-from . import judge_group, judge_hccn, judge_node, judge_npu, mesh
+from . import judge_group, judge_hccn, judge_node, judge_npu, mesh, proxies
 from .checks import Judge, accept, stops
 from .messages import CONTROLLER, plain
 
@@ -29,7 +29,8 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
     judges = {host: Judge(host, data["checks"], _facts(host, hosts[host], groups), run["language"]) for host in hosts}
     found = _workers(Judge(CONTROLLER, data["checks"], {}, run["language"]), hosts, controller)
     for host in hosts:
-        found += _one(judges[host], host, hosts[host], groups, answers[host], floors(data, groups, host), controller["core"])
+        mine = {**hosts[host], "proxies": proxies.on_host(plan, host)}
+        found += _one(judges[host], host, mine, groups, answers[host], floors(data, groups, host), controller["core"])
     for group in groups.values():
         mode = mesh.mode_of(run.get("preflight_mesh"), len(group["hosts"]))
         found += judge_group.judge_group(group, judges, answers, hosts)
@@ -105,7 +106,7 @@ def _workers(judge: Judge, hosts: dict, controller: dict) -> list:
 
 
 def _one(judge: Judge, host: str, host_plan: dict, groups: dict, answers, limits: dict, core: str) -> list:
-    """Judge what one node answered."""
+    """Judge what one node answered. ``host_plan`` has the host's ``proxies``, too."""
     prerequisites = judge_node.judge_prerequisites(judge, answers, core)
     if any(entry["check"] == "python_version" and entry["status"] != "pass" for entry in prerequisites):
         return prerequisites
@@ -113,11 +114,11 @@ def _one(judge: Judge, host: str, host_plan: dict, groups: dict, answers, limits
         wanted = "an answer over SSH as a user that may become root"
         why = answers.node or answers.prerequisites
         return [*prerequisites, judge.found("node_answers", "silent", read_answers.said(why) if why else "no answer", wanted)]
-    found = [
-        *prerequisites,
-        *judge_node.judge_node(judge, host, host_plan, groups, answers),
-        *judge_npu.judge_npus(judge, host_plan, answers, limits),
-    ]
+    found = [*prerequisites, *judge_node.judge_node(judge, host, host_plan, groups, answers)]
+    if not host_plan["units"]:
+        # It only runs the proxy, which has no use for NPUs.
+        return found
+    found += judge_npu.judge_npus(judge, host_plan, answers, limits)
     if not answers.hccn:
         return [*found, judge.found("hccn_tool", "not_asked", "the NPUs' network was not looked at", "its check results")]
     return found + judge_hccn.judge_ports(judge, host_plan, answers) + judge_hccn.judge_rootinfo(judge, answers)

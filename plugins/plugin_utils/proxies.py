@@ -51,6 +51,17 @@ def ports(proxy: dict) -> list:
     return own + [("vllm_proxy.prometheus_port", proxy["prometheus_port"])] * (proxy["kind"] == "vllm-router")
 
 
+def on_host(plan: dict, host: str) -> list:
+    """Return the proxies of a plan that run on a host."""
+    return [proxy for proxy in (plan.get("proxies") or {}).values() if proxy["host"] == host]
+
+
+def listening(proxy: dict) -> dict:
+    """Return port -> the variable that sets it, of what a proxy of a plan listens on."""
+    found = {proxy["port"]: "vllm_proxy.port", proxy["prometheus_port"]: "vllm_proxy.prometheus_port"}
+    return {port: name for port, name in found.items() if port is not None}
+
+
 def judge(proxy: dict, members: list) -> None:
     """Refuse a proxy that could not run, or could not reach what is behind it. ``members``: the hosts of the inventory group."""
     groups = proxy["groups"]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from . import data as data_folders
+from . import proxies
 
 #: Host ports HCCL listens on while a job runs: the default of HCCL_IF_BASE_PORT, and how many from there
 #: (CANN environment variable reference, HCCL_IF_BASE_PORT).
@@ -32,10 +33,10 @@ def driver_questions(plan: dict) -> dict:
     ``{paths, ports, images, image_sources, registry_auth_file, weights, containers, sysctls, disk_paths, local_ip, devices}``.
     """
     settings = data_folders.load_all(plan["run"].get("data_dirs") or [])[0]["checks"]["kernel_settings"]["limits"]
-    return {host: _questions(host_plan, plan["groups"], sorted(settings)) for host, host_plan in plan["hosts"].items()}
+    return {host: _questions(host_plan, plan["groups"], proxies.on_host(plan, host), sorted(settings)) for host, host_plan in plan["hosts"].items()}
 
 
-def _questions(host_plan: dict, groups: dict, sysctls: list) -> dict:
+def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> dict:
     units = host_plan["units"]
     paths = {source for unit in units for entry in unit["mount_candidates"].values() for source in entry["sources"]}
     paths |= {device for unit in units for device in unit["devices"]}
@@ -45,13 +46,14 @@ def _questions(host_plan: dict, groups: dict, sysctls: list) -> dict:
     weights += [dict(entry, ask_hub=False) for entry in copies]
     return {
         "paths": sorted(paths),
-        "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))),
+        "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))
+                        | {port for proxy in in_front for port in proxies.listening(proxy)}),
         "images": sorted({unit["image"] for unit in units}),
         # What comes from the head is looked for there.
         "image_sources": {unit["image"]: [] if copied_image(unit, groups) else groups[unit["group"]]["image_sources"] for unit in units},
         "registry_auth_file": next((groups[unit["group"]]["registry_auth_file"] for unit in units if groups[unit["group"]]["registry_auth_file"]), None),
         "weights": weights,
-        "containers": [unit["name"] for unit in units],
+        "containers": [entry["name"] for entry in [*units, *in_front]],
         "sysctls": sysctls,
         "disk_paths": sorted({entry["dir"] for entry in weights}),
         "local_ip": host_plan["local_ip"],
