@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils import proxy_router, quiet
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, proxy_router, quiet
 from ansible_collections.ascend.vllm.plugins.modules import proxy_backends, proxy_probe, status_info
 from ansible_collections.ascend.vllm.tests.unit.plugins import router_process
 from ansible_collections.ascend.vllm.tests.unit.plugins.router_process import Backend, ask, routed
@@ -70,6 +70,48 @@ def test_a_backend_leaves_and_comes_back_with_no_failed_request(run_module):
         assert set(told[place:]) == {"east", "west"}
         listed = run_module(proxy_backends, url=router.url, backends=[west])
         assert listed["changed"] is False and listed["up"] == [west] and listed["other"] == [servers[0].url]
+
+
+class Slow(Backend):
+    """Its completions are streams: one event, and the last one only when C(go) is set."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, asked):
+        """Answer one request."""
+        if asked.path != "/v1/completions":
+            return super().__call__(asked)
+
+        def stream(handler):
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: {\"n\": 1}\n\n")
+            handler.wfile.flush()
+            self.begun.set()
+            self.go.wait(10)
+            handler.wfile.write(b"data: [DONE]\n\n")
+
+        return stream
+
+
+@real
+def test_a_stream_of_a_backend_that_is_taken_out_goes_on_to_its_end(run_module):
+    slow = Slow("east")
+    with routed(slow) as (router, dummy, servers):
+        got = []
+
+        def client():
+            got.append(plain_http.request(router.url + "/v1/completions", "POST", b'{"model": "m", "prompt": "x", "stream": true}',
+                                          {"Content-Type": "application/json"}))
+
+        thread = threading.Thread(target=client, daemon=True)
+        thread.start()
+        assert slow.begun.wait(5)
+        assert run_module(proxy_backends, url=router.url, backends=[servers[0].url], state="absent", settle_s=0)["changed"]
+        assert router.workers() == {} and not got
+        slow.go.set()
+        thread.join(5)
+        assert got[0][0] == 200 and got[0][2].endswith(b"data: [DONE]\n\n")
 
 
 @real
