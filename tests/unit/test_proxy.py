@@ -67,6 +67,15 @@ def test_a_group_leaves_the_proxy_before_its_requests_are_let_end():
     assert places == sorted(places)
 
 
+def test_on_the_way_back_groups_that_serve_are_drained_and_one_that_failed_is_not():
+    back = (TOP / "roles" / "serve_switch" / "tasks" / "back.yml").read_text()
+    wanted = jinja2.Environment().compile_expression(back.split('serve_switch_wait_s: "{{', 1)[1].split("}}", 1)[0])
+    assert [wanted(serve_switch_drain_s=300, serve_switch_old={"groups": dict.fromkeys(range(count))}) for count in (1, 2)] == [0, 300]
+    stop = (TOP / "roles" / "serve_launch" / "tasks" / "stop.yml").read_text()
+    told = jinja2.Environment().compile_expression(stop.split('serve_stop_proxies: "{{', 1)[1].split(' }}"', 1)[0])
+    assert [told(serve_launch_proxies={"proxy": 1}, serve_launch_drain_s=seconds) for seconds in ("0", 300)] == [{}, {"proxy": 1}]
+
+
 def test_a_group_comes_back_when_it_answers():
     assert names(TOP / "roles" / "serve_launch" / "tasks" / "group.yml")[-2:] == [
         "Start the whole group, or wait for a start that goes on", "Let the proxy send requests there again"]
