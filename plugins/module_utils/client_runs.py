@@ -122,6 +122,30 @@ def read_below(folder, wanted, most):
     return found
 
 
+def hide_secrets(folder, secrets, most):
+    """Take known secrets out of the plain files below a folder that are at most so large (bytes), and follow no link.
+
+    A client may write down how it was called, with the key: AISBench's merged configuration has it.
+    """
+    redactor = redact.Redactor(secrets)
+    for root, dummy, names in os.walk(folder):
+        for name in names:
+            try:
+                handle = os.open(os.path.join(root, name), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except OSError:
+                continue
+            with os.fdopen(handle, "r+b") as stream:
+                about = os.fstat(handle)
+                if not stat.S_ISREG(about.st_mode) or about.st_size > most:
+                    continue
+                text = stream.read().decode("utf-8", "surrogateescape")
+                hidden = redactor.words(text)
+                if hidden != text:
+                    stream.seek(0)
+                    stream.write(hidden.encode("utf-8", "surrogateescape"))
+                    stream.truncate()
+
+
 class Run:
     """A run. C(given): the options of SPEC, converted. Methods raise RunError, and C(OSError) when the engine does not answer."""
 
@@ -370,6 +394,7 @@ class ContainerRun(Run):
         if found and not found["State"]["Running"] and ((found.get("Config") or {}).get("Labels") or {}).get(RUN) == self.given["run_id"]:
             self.engine.remove(self.given["name"])
         self._take_secrets()
+        hide_secrets(self.given["results_dir"], self.secret_values(), self.given["max_mb"] << 20)
         state = self.own(self.state())
         if state:
             client_guard.write_state(self.given["results_dir"], dict(state, collected=True))

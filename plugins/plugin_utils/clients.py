@@ -668,12 +668,14 @@ def _secret(job: dict, group: dict, unit: dict) -> None:
 
 def _wanted(settings: dict, group: dict, client: dict, job: dict, data: dict) -> dict:
     """Return what the result has to be of: what the parser looks for."""
-    wanted = {"model": group["served_model_name"], "set": job["set"], "limit": settings.get("limit"), "load": job["load"]}
+    wanted = {"model": group["served_model_name"], "set": job["set"], "limit": settings.get("limit"), "load": job["load"],
+              # AISBench's name of the model, as the job has it, is a folder of its results.
+              "abbr": job["configuration"].get("model abbr")}
     if settings["verb"] == "benchmark":
         wanted["n"] = settings["num_prompts"]
-        return {**wanted, "set": settings["set"] if "performance" in client else None, "abbr": client.get("arguments", {}).get("abbr")}
+        return {**wanted, "set": settings["set"] if "performance" in client else None}
     wanted["n"] = _asked(settings, job["set"], data)
-    return {**wanted, "task": f"{job['set']}{LOCAL}", "abbr": client["arguments"].get("abbr")}
+    return {**wanted, "task": f"{job['set']}{LOCAL}"}
 
 
 # ---- What was run on

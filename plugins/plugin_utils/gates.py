@@ -85,7 +85,7 @@ def stated(words: list, record: dict) -> str:
         reason, name = str(entry.get("reason")), str(entry.get("name"))
         if SAMPLING in reason:
             return "with its own sampling, none stated"
-        bare = name.split(" ")[-1].replace("-", "_")
+        bare = name.rsplit(" ", maxsplit=1)[-1].replace("-", "_")
         if reason.startswith(STATED) and bare not in HARMLESS and bare not in {word.lstrip("_") for word in named}:
             found.append(name)
     return f"with no {', '.join(found)} stated" if found else ""

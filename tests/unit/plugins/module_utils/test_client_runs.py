@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
 import sys
 import tempfile
 import time
@@ -115,7 +116,7 @@ def test_secrets_reach_the_client_and_come_back_nowhere(engine, kind, tmp_path):
     (tmp_path / "etc" / "api_key").write_text("key-of-the-service\n")
     code = ("import os, json; os.mkdir('out'); k = os.environ['OPENAI_API_KEY']; print('asked with', k);"
             "json.dump({'key': k, 'max_token': 5}, open('out/a.json', 'w'))")
-    with engine(kind, code, secrets={"OPENAI_API_KEY": str(tmp_path / "etc" / "api_key")}) as (fake, dummy, run):
+    with engine(kind, code, secrets={"OPENAI_API_KEY": str(tmp_path / "etc" / "api_key")}) as (fake, options, run):
         run().begin()
         given = json.dumps([fake.containers, fake.execs], default=str)
         found = run().watch(20)
@@ -123,6 +124,9 @@ def test_secrets_reach_the_client_and_come_back_nowhere(engine, kind, tmp_path):
         assert run().results()[0] == {"out/a.json": '{"key": "[removed]", "max_token": 5}'}
         assert run().log(found["state"]) == ["asked with [removed]"]
         run().done()
+        if kind == "container":
+            kept = pathlib.Path(options["results_dir"], "out", "a.json")
+            assert kept.read_text() == '{"key": "[removed]", "max_token": 5}'
     assert not (tmp_path / "run" / "client-vllm-client").exists()
 
 

@@ -350,6 +350,10 @@ def test_aisbench_measures_with_a_stream_and_a_tokenizer():
     assert (given["--mode"], given["--num-prompts"]) == ("perf", "8") and "--merge-ds" not in given
     assert (values["stream"], values["path"], values["max_out_len"], values["batch_size"], values["request_rate"]) == (True, WEIGHTS, 32, 8, 2.0)
     assert values["generation_kwargs"] == "dict(temperature=0, ignore_eos=True)" and "pred_postprocessor" not in values
+    # Its results are in a folder of this name.
+    assert job["wanted"]["abbr"] == values["abbr"] == "vllm-api-stream-chat"
+    (accuracy,) = jobs("evaluate", tool="aisbench", extra_arguments={"abbr": "ours"})
+    assert accuracy["wanted"]["abbr"] == "ours"
     assert any("default_perf" in name for name in imported) and any("str_perf" in name for name in imported)
     assert job["load"] == {"request_rate": 2.0, "max_concurrency": None, "input_len": None, "output_len": 32, "num_prompts": 8}
     (job,) = jobs("benchmark", tool="aisbench", concurrencies="4")
