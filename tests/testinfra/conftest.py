@@ -76,19 +76,20 @@ def inspect(node, name):
     return json.loads(node.check_output("docker inspect %s", name))[0]
 
 
-def ask(path, body=None, headers=None, timeout=120):
-    """Ask the API from the controller, past any proxy; return what its JSON says, or its text."""
+def ask(path, body=None, headers=None, timeout=120, api=API):
+    """Ask an API from the controller, past any proxy; return what its JSON says, or its text."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     headers = {"Content-Type": "application/json", **(headers or {})}
-    request = urllib.request.Request(API + path, data=json.dumps(body).encode() if body else None, headers=headers)
+    request = urllib.request.Request(api + path, data=json.dumps(body).encode() if body else None, headers=headers)
     with opener.open(request, timeout=timeout) as answer:
         text = answer.read().decode()
     return json.loads(text) if text.startswith("{") else text
 
 
-def complete(tokens=2, timeout=120):
+def complete(tokens=2, timeout=120, api=API):
     """Return the text of one completion."""
-    return ask("/v1/completions", {"model": MODEL, "prompt": PROMPT, "max_tokens": tokens, "temperature": 0}, timeout=timeout)["choices"][0]["text"]
+    body = {"model": MODEL, "prompt": PROMPT, "max_tokens": tokens, "temperature": 0}
+    return ask("/v1/completions", body, timeout=timeout, api=api)["choices"][0]["text"]
 
 
 def wait_until(condition, seconds, what):
@@ -105,15 +106,15 @@ class Requests:
     C(outcomes): how often a request was answered (C(answered)), never accepted (C(refused)), or accepted and then lost (C(broken)).
     """
 
-    def __init__(self, clients=2, tokens=8, pause=2.0):
-        self.outcomes, self.said, self._pause = collections.Counter(), [], pause
+    def __init__(self, clients=2, tokens=8, pause=2.0, api=API):
+        self.outcomes, self.said, self._pause, self._api = collections.Counter(), [], pause, api
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(tokens,), daemon=True) for dummy in range(clients)]
 
     def _run(self, tokens):
         while not self._over.is_set():
             try:
-                complete(tokens)
+                complete(tokens, api=self._api)
                 self.outcomes["answered"] += 1
                 # The engines and the run share two processors.
                 self._over.wait(self._pause)

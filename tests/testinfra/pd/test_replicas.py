@@ -1,0 +1,113 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two replicas behind the router: a client asks all the time while one of them is stopped, started anew, upgraded; none of its requests fails.
+
+Each test takes the replicas as the one before it left them: both serve.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from conftest import NODES, PROJECT, Requests, ask, complete, inspect, wait_until
+
+INVENTORY = PROJECT / "molecule" / "pd" / "replicas"
+ROUTER = "http://198.51.100.11:1999"
+#: Pings are other tests' business.
+QUICK = ("-e", "preflight_mesh=off")
+STATUS = ("-e", "serve_status_timeout_s=15")
+
+
+@pytest.fixture
+def verb(playbook):
+    """Run a playbook with the inventory of the replicas."""
+    return lambda name, *args: playbook(name, *args, inventory=INVENTORY)
+
+
+def started(nodes):
+    """Return when each replica's container was started, and the proxy's last."""
+    found = [inspect(nodes[name], f"replica{number}-rank0") for number, name in enumerate(NODES)]
+    return [entry["State"]["StartedAt"] for entry in [*found, inspect(nodes["a2-node0"], "vllm-proxy")]]
+
+
+def backends():
+    """Return the backends that the router sends requests to."""
+    return sorted(entry["url"] for entry in ask("/workers", api=ROUTER)["workers"] if entry["is_healthy"])
+
+
+BOTH = ["http://198.51.100.11:8000", "http://198.51.100.12:8000"]
+
+
+def test_the_router_counts_both_and_answers(nodes):
+    assert backends() == BOTH and complete(api=ROUTER)
+    proxy = inspect(nodes["a2-node0"], "vllm-proxy")
+    host = proxy["HostConfig"]
+    assert (host["Privileged"], host["ReadonlyRootfs"], host["CapDrop"], host["Devices"] or []) == (False, True, ["ALL"], [])
+
+
+def test_a_second_run_changes_nothing(verb):
+    run = verb("site.yml", *QUICK)
+    assert run.rc == 0 and [run.recap(name)["changed"] for name in NODES] == [0, 0], run.out[-4000:]
+
+
+def test_status_and_verify_know_the_proxy(verb, reports):
+    given, directory = reports
+    run = verb("ascend.vllm.status", *STATUS, *given)
+    assert run.rc == 0 and "vllm-proxy" in run.text, run.out[-4000:]
+    assert json.loads((directory / "status.json").read_text())["groups"]["replica1"]["state"] == "serving"
+    run = verb("ascend.vllm.verify")
+    assert run.rc == 0 and f"vllm-proxy answers at {ROUTER}" in run.text, run.out[-4000:]
+
+
+def test_one_replica_is_stopped_and_comes_back_while_a_client_asks(verb, nodes):
+    before = started(nodes)
+    with Requests(clients=2, tokens=8, api=ROUTER) as clients:
+        run = verb("ascend.vllm.stop", "-e", "only_groups=replica1")
+        assert run.rc == 0, run.out[-4000:]
+        assert not inspect(nodes["a2-node1"], "replica1-rank0")["State"]["Running"] and backends() == BOTH[:1]
+        left = verb("ascend.vllm.status", *STATUS)
+        assert left.rc != 0 and "replica1" in left.text and BOTH[1] in left.text, left.out[-4000:]
+        run = verb("site.yml", *QUICK)
+        assert run.rc == 0 and backends() == BOTH, run.out[-4000:]
+    assert set(clients.outcomes) == {"answered"}, clients.said
+    assert [now == then for now, then in zip(started(nodes), before)] == [True, False, True]
+
+
+def test_one_replica_is_upgraded_while_a_client_asks(verb, nodes):
+    before = started(nodes)
+    changed = json.dumps({"vllm_extra_args": {"max-num-seqs": 8}})
+    with Requests(clients=2, tokens=8, api=ROUTER) as clients:
+        run = verb("ascend.vllm.upgrade", *QUICK, "-e", "only_groups=replica1", "-e", changed)
+        assert run.rc == 0 and backends() == BOTH, run.out[-4000:]
+    assert set(clients.outcomes) == {"answered"}, clients.said
+    assert [now == then for now, then in zip(started(nodes), before)] == [True, False, True]
+    argv = inspect(nodes["a2-node1"], "replica1-rank0")["Config"]["Cmd"]
+    assert argv[argv.index("--max-num-seqs") + 1] == "8"
+
+
+def test_both_are_upgraded_one_after_the_other_while_a_client_asks(verb, nodes):
+    """What the plan says is on both afterwards; the router itself goes on."""
+    before = started(nodes)
+    with Requests(clients=2, tokens=8, api=ROUTER) as clients:
+        run = verb("ascend.vllm.upgrade", *QUICK, "-e", json.dumps({"vllm_extra_args": {"max-num-seqs": 12}}))
+        assert run.rc == 0 and backends() == BOTH, run.out[-4000:]
+    assert set(clients.outcomes) == {"answered"}, clients.said
+    assert [now == then for now, then in zip(started(nodes), before)] == [False, False, True]
+
+
+@pytest.mark.extra
+def test_the_router_comes_back_when_it_is_killed(verb, nodes):
+    nodes["a2-node0"].check_output("docker kill -s KILL vllm-proxy; docker start vllm-proxy")
+    wait_until(lambda: nodes["a2-node0"].run(f"curl -fsS --noproxy '*' {ROUTER}/readiness").rc == 0, 60, "the router is ready")
+    assert complete(api=ROUTER) and verb("ascend.vllm.status", *STATUS).rc == 0
+
+
+def test_a_stop_of_all_leaves_nothing(verb, nodes):
+    run = verb("ascend.vllm.stop")
+    assert run.rc == 0, run.out[-4000:]
+    for node in nodes.values():
+        assert node.run("ss -ltnH '( sport = :8000 or sport = :1999 or sport = :29000 )'").stdout == ""
+        assert node.run("docker ps -q").stdout == ""
