@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import yaml
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import records
 from ansible_collections.ascend.vllm.tests.unit.plugins import client_results
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, short_folder, web_server
 
 BIN = Path(sys.executable).parent
 KEY = "Zq9xWv7-api"
@@ -46,8 +45,7 @@ def run(tmp_path):
         env = {**environment, **({"ANSIBLE_COLLECTIONS_PATH": str(collections)} if collections else {})}
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300, check=False)
 
-    # Ansible has a socket in TMPDIR, whose path may have 107 characters: pytest's own folders are too deep for it.
-    with tempfile.TemporaryDirectory(prefix="a.", dir="/tmp") as short:
+    with short_folder() as short:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") and "proxy" not in key.lower()}
         environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400")
         yield start
@@ -340,7 +338,7 @@ def judge(tmp_path):
         return subprocess.run([str(BIN / "ansible-playbook"), str(playbook), "-e", f"@{values}"], capture_output=True, text=True,
                               cwd=tmp_path, env=environment, timeout=300, check=False)
 
-    with tempfile.TemporaryDirectory(prefix="a.", dir="/tmp") as short:
+    with short_folder() as short:
         yield start
 
 

@@ -167,6 +167,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def short_folder():
+    """Return a context with a folder that has a short path, as str. Where TMPDIR leads matters to ansible-playbook: from ansible-core 2.21 on
+    it has a socket in it, whose path may have 107 bytes, and pytest's own folders are too deep for that."""
+    return tempfile.TemporaryDirectory(prefix="a.", dir="/tmp")
+
+
 def closed_port():
     """Return a port of loopback that refuses connections until the tests end: it is bound, so that no server beside gets it, and nobody listens."""
     _BOUND.append(socket.socket())
