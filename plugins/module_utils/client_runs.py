@@ -100,9 +100,11 @@ def guard_text():
     return inspect.getsource(client_guard)
 
 
-def read_below(folder, wanted, most):
-    """Return C({relative path: bytes}) of plain files below a folder. No link is followed: what lies there was written by the client."""
-    found, count = {}, 0
+def plain_files(folder, wanted, mode="rb"):
+    """Yield C((relative path, size in bytes, open stream)) of the plain files below a folder that are wanted: C(wanted(relative path, size)).
+
+    No link is followed: what lies there was written by the client.
+    """
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -110,40 +112,41 @@ def read_below(folder, wanted, most):
             relative = os.path.relpath(path, folder)
             try:
                 size = os.lstat(path).st_size
-                if not wanted(relative, size) or count + size > most:
+                if not wanted(relative, size):
                     continue
-                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                handle = os.open(path, (os.O_RDWR if "+" in mode else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK)
             except OSError:
                 continue
-            with os.fdopen(handle, "rb") as stream:
+            with os.fdopen(handle, mode) as stream:
                 if stat.S_ISREG(os.fstat(handle).st_mode):
-                    found[relative] = stream.read(size)
-                    count += size
+                    yield relative, size, stream
+
+
+def read_below(folder, wanted, most):
+    """Return C({relative path: bytes}) of plain files below a folder, of C(most) bytes together."""
+    found = {}
+
+    def fits(relative, size):
+        return wanted(relative, size) and sum(map(len, found.values())) + size <= most
+
+    for relative, size, stream in plain_files(folder, fits):
+        found[relative] = stream.read(size)
     return found
 
 
 def hide_secrets(folder, secrets, most):
-    """Take known secrets out of the plain files below a folder that are at most so large (bytes), and follow no link.
+    """Take known secrets out of the plain files below a folder that are at most so large (bytes).
 
     A client may write down how it was called, with the key: AISBench's merged configuration has it.
     """
     redactor = redact.Redactor(secrets)
-    for root, dummy, names in os.walk(folder):
-        for name in names:
-            try:
-                handle = os.open(os.path.join(root, name), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-            except OSError:
-                continue
-            with os.fdopen(handle, "r+b") as stream:
-                about = os.fstat(handle)
-                if not stat.S_ISREG(about.st_mode) or about.st_size > most:
-                    continue
-                text = stream.read().decode("utf-8", "surrogateescape")
-                hidden = redactor.words(text)
-                if hidden != text:
-                    stream.seek(0)
-                    stream.write(hidden.encode("utf-8", "surrogateescape"))
-                    stream.truncate()
+    for dummy, dummy_size, stream in plain_files(folder, lambda dummy, size: size <= most, "r+b"):
+        text = stream.read().decode("utf-8", "surrogateescape")
+        hidden = redactor.words(text)
+        if hidden != text:
+            stream.seek(0)
+            stream.write(hidden.encode("utf-8", "surrogateescape"))
+            stream.truncate()
 
 
 class Run:

@@ -28,14 +28,15 @@ LOCK = ".ascend-vllm-weights.lock"
 BATCH = 256 << 20
 #: A batch of up to so many bytes goes over a connection that such batches share: one of its own would take about as long to make.
 SHARED = 64 << 20
-#: Seconds between two looks at a node that has not everything yet.
+#: Seconds between two looks at a node that has not everything yet: a look takes 0.06 s, and the next node waits half of this for each file.
 LOOK_EVERY_S = 0.5
 #: Seconds between two looks at what has come of a batch: the next node waits for it.
 LAND_EVERY_S = 0.3
 #: Transfers at a time to begin with: one leaves the line idle between two batches. The next node waits for whole files, and of N that come
 #: at a time each takes N times as long.
 FIRST_STREAMS = 2
-#: Seconds over which the rate is taken with one number of transfers, and which part of its share one more has to bring in order to stay.
+#: Seconds over which the rate is taken with one number of transfers, and which part of its share one more has to bring in order to stay. A choice: where
+#: files come from a node that gets them itself, the rate of ten seconds is a tenth or so off, which must not look like the line of one more.
 RATE_OVER_S, RATE_GAIN = 10.0, 0.6
 #: Seconds of one step of a copy that goes on by itself: transfers are ended and begun anew after them, which costs a second or two.
 STEP_S = 600.0
@@ -356,9 +357,13 @@ class Pace:
             self._since = (now, came)
         elif now - self._since[0] >= RATE_OVER_S:
             rate = (came - self._since[1]) / (now - self._since[0])
-            better = self._before is None or rate >= self._before * (1 + RATE_GAIN / (self.number - 1))
-            self._settled = not better or self.number == self._most
-            self.number += 0 if better and self._settled else 1 if better else -1
+            if self._before is not None and rate < self._before * (1 + RATE_GAIN / (self.number - 1)):
+                self.number -= 1
+                self._settled = True
+            elif self.number == self._most:
+                self._settled = True
+            else:
+                self.number += 1
             self._before, self._since = rate, None
 
 

@@ -108,6 +108,10 @@ def _options(group) -> None:
     if config.get("enable_balance_scheduling") or (is_mapping(scheduler) and scheduler.get("enable_balance_scheduling")):
         refuse(group, "balance_scheduling", extra, f"balance scheduling in a group of role {group.role}",
                "no balance scheduling where prefill and decode are separated", "remove enable_balance_scheduling from additional-config for this group.")
+    if group.settings["vllm_tls_certificate_file"]:
+        # Whatever is in front of them, the collection's proxy or another: both that are known ask their backends over HTTP (proxies.py).
+        refuse(group, "pd_options", "vllm_tls_certificate_file", f"TLS in a group of role {group.role}", "no TLS there: a proxy asks each rank over HTTP",
+               "remove vllm_tls_certificate_file and vllm_tls_key_file for this group, and keep the ports of its hosts to the network between the nodes.")
     _connector(group)
 
 

@@ -76,12 +76,11 @@ def judge(proxy: dict, members: list) -> None:
     if proxy["kind"] == "vllm-ascend" and not proxy["pd"]:
         refuse(first, "vllm_proxy", "kind: vllm-ascend, without prefill and decode groups", "kind vllm-router in front of plain replicas",
                "set kind: vllm-router.")
-    for group in groups:
+    for group in [] if proxy["pd"] else groups:
         if group.settings["vllm_tls_certificate_file"]:
             refuse(group, "vllm_tls_certificate_file", f"group {group.name}: TLS behind the proxy", "no TLS there: the proxy speaks HTTP to its backends",
                    "remove vllm_tls_certificate_file and vllm_tls_key_file for this group, and keep the ports of its hosts to the network between the nodes.")
-        if not proxy["pd"]:
-            _replica(group, first, proxy["host"], refuse)
+        _replica(group, first, proxy["host"], refuse)
 
 
 def _replica(group, first, host: str, refuse) -> None:

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import yaml
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import records
 from ansible_collections.ascend.vllm.tests.unit.plugins import client_results
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, short_folder, web_server
 
 BIN = Path(sys.executable).parent
 KEY = "Zq9xWv7-api"
@@ -46,8 +45,7 @@ def run(tmp_path):
         env = {**environment, **({"ANSIBLE_COLLECTIONS_PATH": str(collections)} if collections else {})}
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300, check=False)
 
-    # Ansible has a socket in TMPDIR, whose path may have 107 characters: pytest's own folders are too deep for it.
-    with tempfile.TemporaryDirectory(prefix="a.", dir="/tmp") as short:
+    with short_folder() as short:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") and "proxy" not in key.lower()}
         environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400")
         yield start
@@ -97,13 +95,13 @@ def test_bad_input_is_refused_and_nobody_is_asked(run, service, verb, words, fou
 
 @pytest.mark.parametrize("verb", ["evaluate", "benchmark"])
 def test_a_limit_is_refused(run, verb):
-    done = run(verb, free_port(), "--limit", "a3-node0")
+    done = run(verb, closed_port(), "--limit", "a3-node0")
     assert done.returncode != 0 and "Wanted: a run without --limit" in said(done)
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "benchmark"])
 def test_a_service_that_is_down_is_said_with_what_to_do(run, verb):
-    done = run(verb, free_port())
+    done = run(verb, closed_port())
     assert done.returncode != 0
     assert "client_service" in said(done) and "ansible-playbook ascend.vllm.status -i hosts.yml" in said(done)
 
@@ -125,8 +123,7 @@ def test_a_data_set_that_is_not_there_is_said_before_a_client_is_made(run, servi
 def test_check_mode_says_what_would_be_run_and_runs_nothing(run, service, tmp_path):
     with service(16384) as server:
         done = run("benchmark", port_of(server), "--check", "-e", "benchmark_request_rates=1,inf", "-e", "benchmark_num_prompts=4")
-        paths = [asked.path for asked in server.asked]
-        assert "/v1/models" in paths and not [path for path in paths if "completions" in path]
+        assert {asked.path for asked in server.asked} == {"/v1/models"}
     text = said(done)
     assert done.returncode == 0, text
     assert "vllm bench serve" in text and "--request-rate 1.0" in text and "--request-rate inf" in text and "added: ready-check-timeout-sec = 30" in text
@@ -134,7 +131,7 @@ def test_check_mode_says_what_would_be_run_and_runs_nothing(run, service, tmp_pa
 
 
 def test_an_engine_of_its_own_is_refused_on_a_node_without_npus_before_anything_is_run(run):
-    done = run("benchmark", free_port(), "--check", "-e", "benchmark_tool=vllm_latency")
+    done = run("benchmark", closed_port(), "--check", "-e", "benchmark_tool=vllm_latency")
     # This machine has no npu-smi: who holds the NPUs cannot be said, and so nothing is started.
     assert done.returncode != 0 and "npu-smi" in said(done)
 
@@ -309,7 +306,7 @@ def test_a_context_that_the_plan_has_too_short_is_refused_by_a_gate_before_anyth
     ("upgrade", ["serve_switch_gate=throughput", "benchmark_request_rates=fast"], "numbers above 0, or inf"),
 ])
 def test_a_gate_that_cannot_be_is_refused_before_there_is_a_plan(run, verb, words, found):
-    done = run(verb, free_port(), *[part for word in words for part in ("-e", word)])
+    done = run(verb, closed_port(), *[part for word in words for part in ("-e", word)])
     assert done.returncode != 0 and found in said(done) and "Compute the plan" not in done.stdout
 
 
@@ -341,7 +338,7 @@ def judge(tmp_path):
         return subprocess.run([str(BIN / "ansible-playbook"), str(playbook), "-e", f"@{values}"], capture_output=True, text=True,
                               cwd=tmp_path, env=environment, timeout=300, check=False)
 
-    with tempfile.TemporaryDirectory(prefix="a.", dir="/tmp") as short:
+    with short_folder() as short:
         yield start
 
 

@@ -39,6 +39,8 @@ TsOJzQgec1KCs8TmeuZ79x2vCxNRtxLrHA==
 -----END EC PRIVATE KEY-----
 """
 
+#: The sockets of closed_port.
+_BOUND: list = []
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -159,10 +161,23 @@ def unix_server(path, answer):
 
 
 def free_port():
-    """Return a port of loopback on which nobody listens."""
+    """Return a port of loopback for a server that is started right away. Where nobody is to listen, take closed_port."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def short_folder():
+    """Return a context with a folder that has a short path, as str. Where TMPDIR leads matters to ansible-playbook: from ansible-core 2.21 on
+    it has a socket in it, whose path may have 107 bytes, and pytest's own folders are too deep for that."""
+    return tempfile.TemporaryDirectory(prefix="a.", dir="/tmp")
+
+
+def closed_port():
+    """Return a port of loopback that refuses connections until the tests end: it is bound, so that no server beside gets it, and nobody listens."""
+    _BOUND.append(socket.socket())
+    _BOUND[-1].bind(("127.0.0.1", 0))
+    return _BOUND[-1].getsockname()[1]
 
 
 def multiplexed(*frames):

@@ -9,11 +9,12 @@ import os
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
 
 SECRETS = ("Zq9xWv7-api", "Nd6Yh2Gs", "Hf0Kj3-word")
 
@@ -43,8 +44,7 @@ def deployment(tmp_path):
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "ascend.vllm.logs", "-i", str(inventory), *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False)
 
-    # Ansible has a socket in TMPDIR, whose path may have 107 characters: pytest's own folders are too deep for it.
-    with tempfile.TemporaryDirectory(prefix="a.", dir="/tmp") as short:
+    with short_folder() as short:
         (tmp_path / "controller").symlink_to(short)
         environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"))
         yield run

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.ascend.vllm.plugins.module_utils import event_stream
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import sending
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_an_answer_that_breaks_off_and_no_answer():
     with web_server(lambda asked: b"garbage\r\n\r\n") as server, pytest.raises(OSError, match="no valid HTTP answer"):
         heard(server)
     with pytest.raises(ConnectionRefusedError):
-        list(event_stream.parts("http://127.0.0.1:%d/" % free_port(), {}))
+        list(event_stream.parts("http://127.0.0.1:%d/" % closed_port(), {}))
 
 
 @pytest.mark.parametrize("vouching", [certificates.OTHER, None])

@@ -24,7 +24,7 @@ from ansible_collections.ascend.vllm.plugins.module_utils import group_watch, wa
 from ansible_collections.ascend.vllm.plugins.module_utils.group_watch import (
     ABSENT, ANSWERED, BUSY, FAILED, FOREIGN, GIVEN_UP, RUNNING, SERVING, STARTING, STOPPED, STOPPING, WAITING, Head, Peer, Seen, Watch,
 )
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, unix_server, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, free_port, quiet_proxies, unix_server, web_server
 
 KEY = b"0123456789abcdef0123456789abcdef"
 EPOCH = 1764000000
@@ -845,7 +845,7 @@ def test_ask_completion(completion, tokens, wanted, tmp_path, monkeypatch):
 
 
 def test_ask_completion_of_nobody():
-    config = {"url": "http://127.0.0.1:%d" % free_port(), "model": "m", "probe_timeout_s": 1}
+    config = {"url": "http://127.0.0.1:%d" % closed_port(), "model": "m", "probe_timeout_s": 1}
     outcome, detail = group_watch.ask_completion(config)
     assert outcome == FAILED and "refused" in detail
 

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 IMAGE = "ascend/vllm-ascend:v0.13.0"
 DIGEST = "sha256:" + "7" * 64
@@ -72,7 +72,7 @@ def test_no_usable_answer_is_an_oserror(answer, wanted):
 
 def test_nobody_listening_and_no_url_at_all():
     with pytest.raises(OSError, match="refused"):
-        plain_http.request("http://127.0.0.1:%d" % free_port())
+        plain_http.request("http://127.0.0.1:%d" % closed_port())
     with pytest.raises(ValueError, match="unknown url type"):
         plain_http.request("198.51.100.2")
     # A space in a path reaches http.client, whose complaint is no OSError of its own.
@@ -258,7 +258,7 @@ def test_a_token_service_that_sends_garbage_is_an_error_and_no_crash():
 
 
 def test_no_registry_at_all():
-    port = free_port()
+    port = closed_port()
     found = plain_http.manifest_exists("127.0.0.1:%d/%s" % (port, IMAGE), {})
     assert found["exists"] is None and "Connection refused" in found["error"] and "http://127.0.0.1:%d" % port in found["error"]
 

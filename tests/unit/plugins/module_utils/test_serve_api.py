@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, samples
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 METRICS = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
@@ -91,4 +91,4 @@ def test_a_completion_of_one_rank(answer, wanted):
 
 def test_no_answer_is_an_error_of_the_system():
     with pytest.raises(OSError):
-        Api("http://127.0.0.1:%d" % free_port()).health()
+        Api("http://127.0.0.1:%d" % closed_port()).health()

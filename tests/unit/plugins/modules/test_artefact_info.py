@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_artefacts, manifest, weights
 from ansible_collections.ascend.vllm.plugins.modules import artefact_info
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, free_port, inspected, quiet_proxies, unix_server, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, FakeEngine, inspected, quiet_proxies, unix_server, web_server
 
 LAYERS = ["sha256:" + "a" * 64, "sha256:" + "b" * 64]
 
@@ -80,7 +80,7 @@ def test_an_image_that_is_not_there_is_looked_for_in_its_registry(ask, status, e
 
 def test_sources_are_asked_in_their_order_until_one_has_it(ask):
     with web_server(lambda asked: (404,)) as empty, web_server(lambda asked: (200, b"", {"Docker-Content-Digest": "sha256:2"})) as full:
-        sources = ["127.0.0.1:%d/a:1" % port for port in (free_port(), empty.port, full.port, 1)]
+        sources = ["127.0.0.1:%d/a:1" % port for port in (closed_port(), empty.port, full.port, 1)]
         result = ask(FakeEngine(), images=["q/a:1"], image_sources={"q/a:1": sources})["images"]["q/a:1"]
         assert (result["source"], result["registry"]["digest"]) == (sources[2], "sha256:2")
         assert [(entry["source"], entry["exists"]) for entry in result["failed"]] == [(sources[0], None), (sources[1], False)]

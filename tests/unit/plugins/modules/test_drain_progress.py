@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import quiet
 from ansible_collections.ascend.vllm.plugins.modules import drain_progress
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 METRICS = "vllm:num_requests_running{engine=\"0\"} %d\nvllm:num_requests_waiting{engine=\"0\"} %d\nvllm:generation_tokens_total{engine=\"0\"} %d\n"
 SECRET = "s3cret"
@@ -131,7 +131,7 @@ def test_new_connections_are_let_in_again(ask, tmp_path):
 def test_without_an_api_to_ask_only_the_door_is_closed(ask):
     result = ask()
     assert (result["kept_away"], result["requests"], result["drained"]) == (True, None, False)
-    result = ask(url="http://127.0.0.1:%d" % free_port())
+    result = ask(url="http://127.0.0.1:%d" % closed_port())
     assert (result["kept_away"], result["requests"], result["tokens"], result["drained"]) == (True, None, None, False)
 
 

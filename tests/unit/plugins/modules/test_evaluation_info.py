@@ -11,7 +11,7 @@ import time
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.modules import evaluation_info
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, unix_server, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, unix_server, web_server
 
 KEY = "k3y-of-the-service"
 
@@ -49,7 +49,7 @@ def test_what_is_no_answer_is_said(ask, answer, status, words):
 
 
 def test_nobody_listens_and_nobody_is_asked(ask):
-    found = ask("http://127.0.0.1:%d" % free_port())["service"]
+    found = ask("http://127.0.0.1:%d" % closed_port())["service"]
     assert found["status"] is None and "refused" in found["error"]
     assert ask()["service"] == {"status": None, "error": None, "models": [], "requests": None}
 
@@ -119,4 +119,4 @@ def test_requests_that_the_service_has(ask, monkeypatch, texts, found, looks):
         assert ask(server.url)["service"]["requests"] is None and len(server.asked) == 1
         assert ask(server.url, requests=True)["service"]["requests"] == found
         assert [asked.path for asked in server.asked].count("/metrics") == looks
-    assert ask("http://127.0.0.1:%d" % free_port(), requests=True)["service"]["requests"] is None
+    assert ask("http://127.0.0.1:%d" % closed_port(), requests=True)["service"]["requests"] is None

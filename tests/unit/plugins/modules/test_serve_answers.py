@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.ascend.vllm.plugins.modules import serve_answers
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import CHAT, COMPLETIONS, WORDS, Group, sending
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 TLS = certificates.SIGNED + certificates.SIGNED_KEY
 KEY = "k3y-of-the-service"
@@ -125,7 +125,7 @@ def test_the_key_is_sent_and_shown_nowhere(ask):
             result = ask(server.url, api_key=KEY, **given)
             assert server.asked[-1 if not given else 0].headers["Authorization"] == "Bearer " + KEY
         assert "you sent" in json.dumps(result["answers"]) and KEY not in json.dumps(result)
-    result = ask("http://127.0.0.1:%d" % free_port(), api_key="two\nlines")
+    result = ask("http://127.0.0.1:%d" % closed_port(), api_key="two\nlines")
     assert "has a character that is not allowed" in result["answers"]["completion"]["text"] and "two" not in json.dumps(result)
 
 
@@ -192,7 +192,7 @@ def test_what_is_no_answer(ask, answer, failure, words):
 
 
 def test_a_port_that_refuses(ask):
-    result = ask("http://127.0.0.1:%d" % free_port(), depth="full", api_key=KEY)
+    result = ask("http://127.0.0.1:%d" % closed_port(), depth="full", api_key=KEY)
     found = result["answers"]["completion"]
     assert (found["failure"], found["timed_out"]) == ("refused", False) and "refused" in found["text"]
     assert result["not_asked"] == ["models", *ALL[3:], "key_refusals"]

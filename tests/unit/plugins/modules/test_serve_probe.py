@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.ascend.vllm.plugins.modules import serve_probe
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import (
-    FakeEngine, free_port, inspected, multiplexed, quiet_proxies, unix_server, web_server,
+    closed_port, FakeEngine, inspected, multiplexed, quiet_proxies, unix_server, web_server,
 )
 
 NAME = "vllm-rank0"
@@ -153,7 +153,7 @@ def test_an_api_that_gives_no_completion_is_not_ready(probe, monkeypatch, health
 
 
 def test_a_port_that_refuses_is_a_start_that_goes_on(probe):
-    result = probe(inspected(), url="http://127.0.0.1:%d" % free_port(), model="m")
+    result = probe(inspected(), url="http://127.0.0.1:%d" % closed_port(), model="m")
     assert (result["phase"], result["health"], result["error"]) == ("running", None, None)
 
 
@@ -191,7 +191,7 @@ def test_a_service_with_tls_is_ready_for_whom_its_certificate_is_vouched_for(pro
 
 
 def test_what_vouches_is_missing_on_the_node(probe, tmp_path):
-    result = probe(inspected(), url="https://127.0.0.1:%d" % free_port(), model="m", ca_file=str(tmp_path / "no.pem"))
+    result = probe(inspected(), url="https://127.0.0.1:%d" % closed_port(), model="m", ca_file=str(tmp_path / "no.pem"))
     assert result["phase"] == "running" and "No such file" in result["error"]
     (tmp_path / "no.pem").write_text("none")
     assert "NO_CERT" in probe(inspected(), url="https://127.0.0.1:1", model="m", ca_file=str(tmp_path / "no.pem"))["error"].upper()

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, tools
 from ansible_collections.ascend.vllm.plugins.modules import status_info
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, free_port, inspected, quiet_proxies, unix_server, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, FakeEngine, inspected, quiet_proxies, unix_server, web_server
 
 NAME, IMAGE = "vllm-rank0", "quay.io/ascend/vllm-ascend:v0.13.0"
 COMPLETION = {"choices": [{"text": " bright"}]}
@@ -164,7 +164,7 @@ def test_a_completion_that_is_refused(ask, status, ranks):
 
 
 def test_a_port_that_refuses(ask):
-    said = ask(services=[service("http://127.0.0.1:%d" % free_port(), ranks=2)])["services"]["vllm"]
+    said = ask(services=[service("http://127.0.0.1:%d" % closed_port(), ranks=2)])["services"]["vllm"]
     assert (said["health"], said["models"], said["requests"], said["ranks"]) == (None, None, None, None)
     assert "refused" in said["health_error"] and "refused" in said["completion"]["text"] and not said["completion"]["timed_out"]
 

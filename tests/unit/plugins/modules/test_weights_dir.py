@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.ascend.vllm.plugins.module_utils.manifest import BAD, MARKER
 from ansible_collections.ascend.vllm.plugins.modules import weights_dir
 from ansible_collections.ascend.vllm.tests.unit.plugins.model_dir import SHARDS, fill, flip, listing
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 
 def modelscope(asked):
@@ -87,7 +87,7 @@ def test_without_a_file_list_of_the_hub_nothing_is_marked(run_module, wanted, an
 
 
 def test_without_a_hub_nothing_is_marked(run_module, wanted):
-    found = run_module(weights_dir, weights=dict(wanted, endpoint="http://127.0.0.1:%d" % free_port()), state="verified")
+    found = run_module(weights_dir, weights=dict(wanted, endpoint="http://127.0.0.1:%d" % closed_port()), state="verified")
     assert found["failed"] and "Connection refused" in found["msg"] and not is_marked(wanted)
 
 

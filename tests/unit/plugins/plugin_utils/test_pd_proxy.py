@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import data, request
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 
 INVENTORIES = pathlib.Path(data.__file__).resolve().parents[2] / "inventories"
 
@@ -169,12 +170,25 @@ def test_a_host_that_is_in_no_entry_and_runs_nothing_is_left_alone(hosts, planne
     assert bad(result) == [] and "gate" not in result["plan"]["hosts"]
 
 
-def test_a_proxy_speaks_http_to_what_is_behind_it(hosts, planned, bad, tmp_path):
-    for name in ("tls.crt", "tls.key"):
-        (tmp_path / name).write_text("x", encoding="utf-8")
-    found = bad(planned(*halves(hosts, vllm_tls_certificate_file=str(tmp_path / "tls.crt"), vllm_tls_key_file=str(tmp_path / "tls.key"))))
-    mine = [check for check in found if check["check"] == "proxy"]
-    assert [check["device"] for check in mine] == ["vllm_tls_certificate_file"] * 2 and "TLS behind the proxy" in mine[0]["observed"]
+@pytest.fixture
+def tls(tmp_path):
+    """Return the variables of a certificate and its key."""
+    (tmp_path / "tls.crt").write_text(certificates.SIGNED)
+    (tmp_path / "tls.key").write_text(certificates.SIGNED_KEY)
+    return {"vllm_tls_certificate_file": str(tmp_path / "tls.crt"), "vllm_tls_key_file": str(tmp_path / "tls.key")}
+
+
+def test_the_router_speaks_http_to_replicas(hosts, planned, bad, tls):
+    found = bad(planned(*pairs(hosts, vllm_proxy={}, **tls)))
+    assert [(check["check"], check["device"]) for check in found] == [("proxy", "vllm_tls_certificate_file")] * 2 and "TLS behind" in found[0]["observed"]
+    assert bad(planned(*pairs(hosts, vllm_proxy={"kind": "none"}, **tls))) == []
+
+
+@pytest.mark.parametrize("proxy", [{}, {"kind": "none"}])
+def test_what_is_in_front_speaks_http_to_prefill_and_decode(hosts, planned, bad, tls, proxy):
+    mine = [check for check in bad(planned(*halves(hosts, vllm_proxy=proxy, **tls))) if check["check"] == "pd_options"]
+    assert [(check["device"], check["observed"]) for check in mine] == [
+        ("vllm_tls_certificate_file", f"group {name}: TLS in a group of role {name}") for name in ("prefill", "decode")]
 
 
 def test_the_shipped_inventory_of_replicas(planned, bad):

@@ -16,7 +16,7 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils.lines import check_lin
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import KEYS, Cluster
 from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import CHAT, COMPLETIONS, WORDS, Group, sending
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import free_port, quiet_proxies, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 KEY = "k3y-of-the-service"
 HEAD, PEER = "a2-node0", "a2-node1"
@@ -138,14 +138,14 @@ def test_what_is_no_completion(answer, status, words, remedy):
 @pytest.mark.parametrize(("failure", "remedy"), [
     ("certificate", "vllm_tls_ca_file has to be of the authority"), ("tls", "http and https are mixed up"), ("ca_file", "ascend.vllm.site -i INVENTORY puts")])
 def test_tls_has_remedies_of_its_own(failure, remedy):
-    said = asked("http://127.0.0.1:%d" % free_port(), depth="completion")
+    said = asked("http://127.0.0.1:%d" % closed_port(), depth="completion")
     said["answers"]["completion"]["failure"] = failure
     [entry] = judged(said)
     assert entry["check"] == "completion" and remedy in entry["remedy"]
 
 
 def test_nobody_answers():
-    found = judged(asked("http://127.0.0.1:%d" % free_port(), api_key=KEY), key=True)
+    found = judged(asked("http://127.0.0.1:%d" % closed_port(), api_key=KEY), key=True)
     assert wrong(found) == [(HEAD, "completion", "vllm", "fail"), (HEAD, "verify_whole", "vllm", "unknown")]
     assert "refused" in found[0]["observed"] and "models, repeat" in found[1]["observed"] and "key_refusals" in found[1]["observed"]
 
@@ -284,7 +284,7 @@ def test_all_faults_are_shown_at_once():
 
 def test_the_language_and_lazy_plans():
     plan = Cluster(2, "a2").plan
-    said = asked("http://127.0.0.1:%d" % free_port())
+    said = asked("http://127.0.0.1:%d" % closed_port())
     found = filter_of(registered)(Lazy({"vllm": said}), Lazy(plan["groups"]), Lazy(plan["hosts"]), "zh")
     assert json.loads(json.dumps(found)) == found and found[0]["title"] == "真实推理有应答" and "无应答" in found[0]["remedy"]
 
