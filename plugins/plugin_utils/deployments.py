@@ -109,7 +109,10 @@ def switch_lines(plan: dict, hostvars, begun: float, way: str = "forth") -> list
         first = (facts.get("serve_switch_before") or {}).get(name) or {} if way == "back" else times
         stopped = max(float(begun), float(first.get("stopped") or begun))
         again = "serves again" if way == "back" else "serves"
-        found.append(f"{what} {again}; nobody was served for {served - stopped:.0f} s, {_cut_off((facts.get('serve_stop_requests') or {}).get(name) or {})}")
+        behind = any(name in proxy["groups"] and len(proxy["groups"]) > 1 for proxy in (plan.get("proxies") or {}).values())
+        seconds = f"{served - stopped:.0f} s"
+        gap = f"the others behind the proxy served alone for {seconds}" if behind else f"nobody was served for {seconds}"
+        found.append(f"{what} {again}; {gap}, {_cut_off((facts.get('serve_stop_requests') or {}).get(name) or {})}")
     return found
 
 

@@ -183,6 +183,15 @@ def test_how_many_requests_were_cut_off(pair, found, words):
     assert line == " serves; nobody was served for 1 s, " + words
 
 
+@pytest.mark.parametrize(("groups", "words"), [
+    (["vllm", "other"], "the others behind the proxy served alone for 60 s"), (["vllm"], "nobody was served for 60 s"),
+    (["other", "third"], "nobody was served for 60 s"),
+])
+def test_behind_a_proxy_the_others_served(pair, groups, words):
+    line = said({**pair(), "proxies": {"vllm-proxy": {"groups": groups}}}, stopped=BEGUN, served=BEGUN + 60)
+    assert line == f" serves; {words}, no request was cut off"
+
+
 def test_one_line_for_each_group_from_the_facts_of_its_head(two_groups):
     plan = two_groups()
     plan["groups"]["two"]["head"] = "a3-node1"
