@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from statistics import median
 
+from . import questions
 from .judge_node import room
 
 
@@ -112,6 +113,25 @@ def _reach(group: dict, hosts: list, judges: dict, answers: dict, plan_hosts: di
             if entry["host"] in sound and entry["port"] is not None:
                 found.append(_connection(judges[host], entry, plan_hosts[host]["local_ip"]))
         found += _untested(group, host, judges[host], answers, reach, sound)
+    return found
+
+
+def judge_between(plan: dict, judges: dict, answers: dict) -> list:
+    """Judge the connections from one group to another, and from a proxy to what is behind it."""
+    hosts, found = plan["hosts"], []
+    sound = {host for host in hosts if answers[host].alive and _interface_sound(answers[host].node, hosts[host])}
+    for (host, peer), ports in questions.between(plan).items():
+        if not {host, peer} <= sound or any({host, peer} <= set(group["hosts"]) for group in plan["groups"].values()):
+            continue
+        reach = answers[host].reach
+        if "reached" not in reach:
+            found.append(judges[host].found("tcp_reach", "not_asked", " ".join(str(reach.get("msg") or "not tried").split())[:300],
+                                            f"connections to {peer}", peer))
+            continue
+        entries = [entry for entry in reach["reached"] if entry["host"] == peer and entry["port"] is not None]
+        found += [_connection(judges[host], entry, hosts[host]["local_ip"]) for entry in entries if not ports or entry["port"] in ports]
+        found += [judges[host].passed("tcp_reach", f"port {port} of {peer} is in use and was not tried; a random high port was", device=f"{peer}:{port}")
+                  for port in ports if port not in {entry["port"] for entry in entries}]
     return found
 
 

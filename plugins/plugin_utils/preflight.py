@@ -36,6 +36,7 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
         found += judge_group.judge_group(group, judges, answers, hosts)
         found += judge_hccn.judge_networks(group, judges, answers, hosts)
         found += judge_hccn.judge_mesh(group, judges, answers, hosts, mode)
+    found += judge_group.judge_between(plan, judges, answers)
     found = accept(_distinct(found), run.get("preflight_accept") or [])
     return {
         "schema": SCHEMA,

@@ -83,10 +83,31 @@ def largest_group(host: str, groups: dict):
     return max(mine, key=lambda group: len(group["hosts"]), default=None)
 
 
-def listens(host_plan: dict, groups: dict, answer: dict) -> list:
-    """Return what a node listens on for its peers: ``[{port, name}]``, the rpc and watch ports that nobody has yet and the free one it named itself."""
+def between(plan: dict) -> dict:
+    """Return ``{(from, to): [port]}`` of the connections that groups make to each other, a proxy to what is behind it.
+
+    An empty list stands for all ports: prefill and decode ranks hand over the KV cache on ports of their own, at both ends.
+    """
+    found: dict = {}
+    sides = {side: [host for group in plan["groups"].values() if group["role"] == side for host in group["hosts"]] for side in ("prefill", "decode")}
+    for ahead in sides["prefill"]:
+        for behind in sides["decode"]:
+            found.update({(ahead, behind): [], (behind, ahead): []} if ahead != behind else {})
+    for proxy in (plan.get("proxies") or {}).values():
+        for backend in proxy["backends"]:
+            way = (proxy["host"], backend["host"])
+            if way[0] != way[1] and found.get(way) != []:
+                found.setdefault(way, []).append(backend["port"])
+    return found
+
+
+def listens(host: str, plan: dict, answer: dict) -> list:
+    """Return what a node listens on for others: ``[{port, name}]``, the rpc and watch ports and what a proxy elsewhere connects to, unless somebody has
+    them by now, and the free one it named itself."""
     taken = {entry["port"] for entry in answer.get("listening") or []}
-    named = [(port, "rpc") for port in rpc_ports(host_plan["units"], groups)] + [(port, "watch") for port in watch_ports(host_plan["units"], groups)]
+    units, groups = plan["hosts"][host]["units"], plan["groups"]
+    named = [(port, "rpc") for port in rpc_ports(units, groups)] + [(port, "watch") for port in watch_ports(units, groups)]
+    named += [(port, "api") for port in sorted({port for (_from, to), ports in between(plan).items() if to == host for port in ports})]
     found = [{"port": port, "name": name} for port, name in named if port not in taken]
     return found + [{"port": answer["free_port"], "name": "random"}]
 
@@ -96,13 +117,16 @@ def reach_questions(plan: dict, answers: dict) -> dict:
 
     ``answers`` is host -> result of node_info. A peer that did not answer is left out: every node waits for the peers that it names.
     """
-    return {host: _reach(host, plan["groups"], plan["hosts"], answers) for host in plan["hosts"]}
+    return {host: _reach(host, plan, answers) for host in plan["hosts"]}
 
 
-def _reach(host: str, groups: dict, hosts: dict, answers: dict) -> dict:
-    together = [name for group in groups.values() if host in group["hosts"] for name in group["hosts"] if name != host]
+def _reach(host: str, plan: dict, answers: dict) -> dict:
+    hosts = plan["hosts"]
+    together = [name for group in plan["groups"].values() if host in group["hosts"] for name in group["hosts"] if name != host]
+    # Both ends of a connection name each other, or one would wait for the other in vain.
+    together += [other for way in between(plan) if host in way for other in way if other != host]
     able = [name for name in [host, *dict.fromkeys(together)] if (answers.get(name) or {}).get("free_port")]
-    ports = {name: listens(hosts[name], groups, answers[name]) for name in able}
+    ports = {name: listens(name, plan, answers[name]) for name in able}
     peers = [
         {"host": name, "address": hosts[name]["local_ip"], "ports": [entry["port"] for entry in ports[name]]}
         for name in able

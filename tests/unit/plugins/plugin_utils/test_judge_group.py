@@ -175,3 +175,44 @@ def test_a_shared_directory_needs_room_once():
     cluster.facts[P]["artefacts"]["weights"] = [{"dir": DIR, "complete": False, "differences": ["x"], "files": 1, "bytes": 0, "hub": None}]
     cluster.node(P)["disk"][DIR]["free_bytes"] = 0
     assert cluster.bad() == []
+
+
+def replicas(**change):
+    """Return a cluster whose two nodes are replicas, with the proxy on the first one; ``change`` is laid over its connection to the second one's API."""
+    cluster = Cluster()
+    whole = cluster.plan["groups"].pop("vllm")
+    for host in cluster.hosts:
+        cluster.plan["groups"][host] = {**whole, "head": host, "hosts": [host]}
+        cluster.host_plan(host)["units"] = [{**unit, "group": host} for unit in cluster.host_plan(host)["units"]]
+    cluster.plan["proxies"] = {"vllm-proxy": {"name": "vllm-proxy", "host": H, "port": 1999, "prometheus_port": 29000,
+                                              "backends": [{"host": H, "port": 8000}, {"host": P, "port": 8000}]}}
+    cluster.reach(H)["reached"][0].update({"port": 8000, **change})
+    # Which port the firewall rejects between others is nobody's business.
+    cluster.reach(P)["reached"][0].update(status="timeout", connected=False)
+    return cluster
+
+
+def between(cluster):
+    """Return what is said of the connection to the second replica's API."""
+    return [(entry["host"], entry["status"], entry["observed"]) for entry in cluster.report()["checks"] if entry["check"] == "tcp_reach"]
+
+
+@pytest.mark.parametrize(("change", "wanted"), [
+    ({}, (H, "pass", "connected to 198.51.100.12 port 8000")),
+    ({"status": "timeout", "connected": False}, (H, "fail", "no answer from 198.51.100.12 port 8000")),
+    ({"port": 40009}, (H, "pass", f"port 8000 of {P} is in use and was not tried; a random high port was")),
+])
+def test_the_proxy_reaches_what_is_behind_it(change, wanted):
+    assert between(replicas(**change)) == [wanted]
+
+
+def test_a_proxy_whose_connections_were_not_tried_is_unknown():
+    cluster = replicas()
+    cluster.facts[H]["reach"] = {"failed": True, "msg": "timed out"}
+    assert between(cluster) == [(H, "unknown", "timed out")]
+
+
+def test_an_interface_at_fault_is_named_alone():
+    cluster = replicas()
+    cluster.node(P)["interfaces"][1]["up"] = False
+    assert between(cluster) == []

@@ -124,6 +124,38 @@ def test_the_other_nodes_reach_the_watch_of_the_head():
     assert ports(reach(cluster, H, watched))[0] == [13389, 40001]
 
 
+def apart(cluster, *roles, proxy=None):
+    """Make each host a group of its own, of these roles, with a proxy in front; the cluster."""
+    whole = cluster.plan["groups"].pop("vllm")
+    for host, role in zip(cluster.hosts, roles):
+        cluster.plan["groups"][host] = {**whole, "role": role, "head": host, "hosts": [host]}
+        for unit in cluster.host_plan(host)["units"]:
+            unit["group"] = host
+    backends = [{"host": host, "port": 8000} for host in cluster.hosts]
+    cluster.plan["proxies"] = {"vllm-proxy": {"host": proxy, "backends": backends}} if proxy else {}
+    return cluster
+
+
+def test_groups_without_a_proxy_connect_to_nobody():
+    assert questions.between(apart(Cluster(), "serve", "serve").plan) == {} and reach(apart(Cluster(), "serve", "serve"), H)["peers"] == []
+
+
+def test_a_proxy_connects_to_what_is_behind_it_elsewhere():
+    replicas = apart(Cluster(4), *["serve"] * 4, proxy=H)
+    behind = [P, "a2-node2", "a2-node3"]
+    assert questions.between(replicas.plan) == {(H, name): [8000] for name in behind}
+    assert ports(reach(replicas, H)) == ([40001], [(name, [8000, port]) for name, port in zip(behind, (40002, 40003, 40004))])
+    assert ports(reach(replicas, P)) == ([8000, 40002], [(H, [40001])])
+    # It serves already.
+    assert ports(reach(replicas, P, {P: BUSY}))[0] == [40002]
+
+
+def test_prefill_and_decode_connect_both_ways():
+    halves = apart(Cluster(), "prefill", "decode", proxy=H)
+    assert questions.between(halves.plan) == {(H, P): [], (P, H): []}
+    assert ports(reach(halves, H)) == ([40001], [(P, [40002])]) and ports(reach(halves, P)) == ([40002], [(H, [40001])])
+
+
 def test_reach_names_addresses():
     question = reach(Cluster(), H)
     assert question["local_ip"] == "198.51.100.11" and [peer["address"] for peer in question["peers"]] == ["198.51.100.12"]
