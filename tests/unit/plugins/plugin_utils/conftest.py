@@ -6,8 +6,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import plan, request
+
+# A test that is slow on a busy machine is not wrong.
+settings.register_profile("no_deadline", parent=settings(), deadline=None)
+settings.load_profile("no_deadline")
 
 
 def _hosts(count=2, hardware="a2", npus=None, name="{hardware}-node{index}", **variables):

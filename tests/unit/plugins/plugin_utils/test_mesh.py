@@ -29,7 +29,7 @@ def all_pings(counts, mode):
     return [((host, ping["phy_id"]), (ping["peer"], ping["peer_npu"])) for host in where["hosts"] for ping in mesh.pairs(host, where, {}, npus, mode)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=st.one_of(st.builds(lambda nodes, npus: [npus] * nodes, st.integers(2, 16), st.integers(1, 16)),
                         st.lists(st.integers(1, 16), min_size=2, max_size=8)))
 def test_rails_use_every_npu_and_every_pair_of_nodes_in_both_directions(counts):
@@ -47,7 +47,7 @@ def test_rails_use_every_npu_and_every_pair_of_nodes_in_both_directions(counts):
         assert other in ends and one[0] != other[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(counts=st.lists(st.integers(1, 16), min_size=2, max_size=5))
 def test_full_is_every_npu_to_every_npu_of_other_nodes(counts):
     where, npus = group(counts)

@@ -431,7 +431,7 @@ SHAPES = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SHAPES)
 def test_whatever_the_sizes_nothing_meets(hosts, any_size, shape):
     """On every host: each NPU and each port once, KV ports away from Mooncake's, HCCL's and all APIs, or the plan is refused."""

@@ -355,7 +355,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.dictionaries(st.sampled_from(sorted(inputs.RULES)), VALUES, max_size=4), min_size=1, max_size=3))
 def test_whatever_is_stated_every_problem_names_a_known_host_and_variable(changes):
     hostvars = {}

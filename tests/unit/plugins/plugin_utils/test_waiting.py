@@ -350,7 +350,7 @@ STATE = st.one_of(st.none(), st.fixed_dictionaries(
               "startup": st.none() | st.just({"phase": "loading", "step": "1/9"})}))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(STATE, min_size=1, max_size=5), st.integers(0, 4), st.floats(0, 20), st.integers(1, 10))
 def test_decide_never_calls_a_group_ready_that_is_not(found, at, elapsed, limit):
     hosts = [f"node{number}" for number in range(len(found))]
