@@ -160,7 +160,6 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
         "api_key_file": key,
         "secrets": [{"source": key, "name": "api_key", "mount": f"api_key:{secrets}/api_key:ro"}] if key else [],
         "secret_env": {KEY_VARIABLE: f"{secrets}/api_key"} if key else {},
-        "no_proxy": list(dict.fromkeys([*(backend["address"] for backend in behind), address, "localhost", "127.0.0.1"])),
     }
 
 

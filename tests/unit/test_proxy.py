@@ -12,6 +12,9 @@ import jinja2
 import pytest
 import yaml
 
+from ansible_collections.ascend.vllm.tests.unit.plugins import router_process
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies
+
 TOP = Path(__file__).resolve().parents[2]
 TASKS = TOP / "roles" / "proxy" / "tasks"
 CONTAINER = next(task["community.docker.docker_container"] for task in yaml.safe_load((TASKS / "container.yml").read_text())
@@ -28,12 +31,16 @@ def names(path, key="name"):
     return found
 
 
-def script(secret_env):
-    """Return the start script."""
+def start(folder, secret_env, *command):
+    """Run the start script with a command: the finished process."""
     environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
     environment.filters.update(comment=lambda text: "# " + text, quote=lambda text: "'%s'" % text)
-    return environment.from_string((TOP / "roles" / "proxy" / "templates" / "start.sh.j2").read_text()).render(
+    text = environment.from_string((TOP / "roles" / "proxy" / "templates" / "start.sh.j2").read_text()).render(
         ansible_managed="managed", proxy_one={"secret_env": secret_env})
+    (folder / "start.sh").write_text(text)
+    if command:
+        (folder / "command").write_text("\n".join(command) + "\n")
+    return subprocess.run(["sh", str(folder / "start.sh"), str(folder / "command")], capture_output=True, text=True, check=False)
 
 
 def test_the_container_has_no_rights_and_comes_back_by_itself():
@@ -46,19 +53,38 @@ def test_the_container_has_no_rights_and_comes_back_by_itself():
 
 def test_the_key_is_read_from_a_file_when_it_starts(tmp_path):
     (tmp_path / "api_key").write_text("s3cret\n")
-    text = script({"OPENAI_API_KEY": str(tmp_path / "api_key")})
-    (tmp_path / "start.sh").write_text(text)
-    assert "s3cret" not in text and "api_key" not in str(CONTAINER["env"])
-    done = subprocess.run(["sh", str(tmp_path / "start.sh"), "sh", "-c", 'echo "$OPENAI_API_KEY"'], capture_output=True, text=True, check=True)
-    assert done.stdout == "s3cret\n"
+    secret_env = {"OPENAI_API_KEY": str(tmp_path / "api_key")}
+    assert start(tmp_path, secret_env, "sh", "-c", 'echo "$OPENAI_API_KEY"').stdout == "s3cret\n"
+    assert "s3cret" not in (tmp_path / "start.sh").read_text() and "api_key" not in str(CONTAINER["env"])
     (tmp_path / "api_key").unlink()
-    done = subprocess.run(["sh", str(tmp_path / "start.sh"), "true"], capture_output=True, text=True, check=False)
+    done = start(tmp_path, secret_env, "true")
     assert done.returncode == 78 and "api_key cannot be read" in done.stderr
 
 
-def test_without_a_key_it_just_starts(tmp_path):
-    (tmp_path / "start.sh").write_text(script({}))
-    assert subprocess.run(["sh", str(tmp_path / "start.sh"), "echo", "on"], capture_output=True, text=True, check=True).stdout == "on\n"
+@pytest.mark.skipif(router_process.program() is None, reason="vllm-router is not installed for this Python")
+def test_backends_are_asked_straight_whatever_proxy_is_set(monkeypatch):
+    quiet_proxies(monkeypatch)
+    elsewhere = {name: f"http://127.0.0.1:{closed_port()}" for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY")}
+    straight = {name: value for name, value in CONTAINER["env"].items() if name.lower() == "no_proxy"}
+    with router_process.routed(router_process.Backend("east"), environ={**elsewhere, **straight}) as (router, dummy, dummy):
+        assert router_process.ask(router) == "east"
+
+
+def test_without_a_key_it_just_starts_what_the_file_says_word_by_word(tmp_path):
+    assert start(tmp_path, {}, "printf", "%s|", "on", "a b", "*", "\\n", "it's").stdout == "on|a b|*|\\n|it's|"
+    (tmp_path / "command").unlink()
+    done = start(tmp_path, {})
+    assert done.returncode == 78 and "command cannot be read" in done.stderr
+
+
+def test_another_list_of_backends_starts_no_other_container():
+    assert "command" not in CONTAINER and "backends" not in str(CONTAINER["env"]) + str(CONTAINER["volumes"])
+    label = jinja2.Environment()
+    label.filters["hash"] = lambda text, _kind: text
+    shown = label.compile_expression(CONTAINER["labels"]["ascend.vllm.command"].strip("{} "))
+    one, two = ({"argv": ["router", "--port", port, "--worker-urls", *urls], "backends": [{"url": url} for url in urls]}
+                for port, urls in (("1999", ["http://a:1"]), ("1999", ["http://a:1", "http://b:1"])))
+    assert shown(proxy_one=one) == shown(proxy_one=two) == "router --port 1999 --worker-urls"
 
 
 def test_a_group_leaves_the_proxy_before_its_requests_are_let_end():

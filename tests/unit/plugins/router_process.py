@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import time
@@ -39,14 +40,17 @@ class Backend:
 
 
 @contextlib.contextmanager
-def routed(*backends, more=(), also=()):
-    """Run the router in front of these backends; yields (Router, its port, [server of each backend]). C(also): further addresses."""
+def routed(*backends, more=(), also=(), environ=None):
+    """Run the router in front of these backends; yields (Router, its port, [server of each backend]).
+
+    C(also): further addresses; C(environ): variables over those of this process.
+    """
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(web_server(backend)) for backend in backends]
         port = free_port()
         argv = [program(), "--host", "127.0.0.1", "--port", str(port), "--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port()),
                 "--worker-urls", *(server.url for server in servers), *also, "--policy", "round_robin", "--worker-startup-check-interval", "1", *more]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})})
         stack.callback(_end, process)
         router, end = Router("http://127.0.0.1:%d" % port), time.monotonic() + START_S
         while True:
