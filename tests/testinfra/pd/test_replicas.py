@@ -9,8 +9,10 @@ Each test takes the replicas as the one before it left them: both serve.
 from __future__ import annotations
 
 import json
+import urllib.error
 
 import pytest
+import yaml
 
 from conftest import NODES, PROJECT, Requests, ask, complete, inspect, wait_until
 
@@ -38,7 +40,13 @@ def backends():
     return sorted(entry["url"] for entry in ask("/workers", api=ROUTER)["workers"] if entry["is_healthy"])
 
 
+def command(nodes):
+    """Return what the router is started with the next time."""
+    return nodes["a2-node0"].check_output("cat /etc/ascend-vllm/vllm-proxy/command")
+
+
 BOTH = ["http://198.51.100.11:8000", "http://198.51.100.12:8000"]
+GROUPS = yaml.safe_load((INVENTORY / "group_vars" / "vllm.yml").read_text())["vllm_groups"]
 
 
 def test_the_router_counts_both_and_answers(nodes):
@@ -62,7 +70,7 @@ def test_status_and_verify_know_the_proxy(verb, reports):
     assert run.rc == 0 and f"vllm-proxy answers at {ROUTER}" in run.text, run.out[-4000:]
 
 
-def test_one_replica_is_stopped_and_comes_back_while_a_client_asks(verb, nodes):
+def test_one_replica_is_stopped_taken_out_of_the_inventory_and_added_while_a_client_asks(verb, nodes):
     before = started(nodes)
     with Requests(clients=2, tokens=8, api=ROUTER) as clients:
         run = verb("ascend.vllm.stop", "-e", "only_groups=replica1")
@@ -70,22 +78,12 @@ def test_one_replica_is_stopped_and_comes_back_while_a_client_asks(verb, nodes):
         assert not inspect(nodes["a2-node1"], "replica1-rank0")["State"]["Running"] and backends() == BOTH[:1]
         left = verb("ascend.vllm.status", *STATUS)
         assert left.rc != 0 and "replica1" in left.text and BOTH[1] in left.text, left.out[-4000:]
+        run = verb("site.yml", *QUICK, "-e", json.dumps({"vllm_groups": GROUPS[:1]}))
+        assert run.rc == 0 and backends() == BOTH[:1] and BOTH[1] not in command(nodes), run.out[-4000:]
         run = verb("site.yml", *QUICK)
-        assert run.rc == 0 and backends() == BOTH, run.out[-4000:]
+        assert run.rc == 0 and backends() == BOTH and BOTH[1] in command(nodes), run.out[-4000:]
     assert set(clients.outcomes) == {"answered"}, clients.said
     assert [now == then for now, then in zip(started(nodes), before)] == [True, False, True]
-
-
-def test_one_replica_is_upgraded_while_a_client_asks(verb, nodes):
-    before = started(nodes)
-    changed = json.dumps({"vllm_extra_args": {"max-num-seqs": 8}})
-    with Requests(clients=2, tokens=8, api=ROUTER) as clients:
-        run = verb("ascend.vllm.upgrade", *QUICK, "-e", "only_groups=replica1", "-e", changed)
-        assert run.rc == 0 and backends() == BOTH, run.out[-4000:]
-    assert set(clients.outcomes) == {"answered"}, clients.said
-    assert [now == then for now, then in zip(started(nodes), before)] == [True, False, True]
-    argv = inspect(nodes["a2-node1"], "replica1-rank0")["Config"]["Cmd"]
-    assert argv[argv.index("--max-num-seqs") + 1] == "8"
 
 
 def test_both_are_upgraded_one_after_the_other_while_a_client_asks(verb, nodes):
@@ -94,8 +92,50 @@ def test_both_are_upgraded_one_after_the_other_while_a_client_asks(verb, nodes):
     with Requests(clients=2, tokens=8, api=ROUTER) as clients:
         run = verb("ascend.vllm.upgrade", *QUICK, "-e", json.dumps({"vllm_extra_args": {"max-num-seqs": 12}}))
         assert run.rc == 0 and backends() == BOTH, run.out[-4000:]
+    assert run.text.count("the others behind the proxy served alone for") == 2, run.out[-4000:]
     assert set(clients.outcomes) == {"answered"}, clients.said
     assert [now == then for now, then in zip(started(nodes), before)] == [False, False, True]
+    for number, name in enumerate(NODES):
+        argv = inspect(nodes[name], f"replica{number}-rank0")["Config"]["Cmd"]
+        assert argv[argv.index("--max-num-seqs") + 1] == "12"
+
+
+@pytest.mark.extra
+def test_one_replica_alone_is_upgraded_while_a_client_asks(verb, nodes):
+    before = started(nodes)
+    with Requests(clients=2, tokens=8, api=ROUTER) as clients:
+        run = verb("ascend.vllm.upgrade", *QUICK, "-e", "only_groups=replica1", "-e", json.dumps({"vllm_extra_args": {"max-num-seqs": 8}}))
+        assert run.rc == 0 and backends() == BOTH, run.out[-4000:]
+    assert set(clients.outcomes) == {"answered"}, clients.said
+    assert [now == then for now, then in zip(started(nodes), before)] == [True, False, True]
+
+
+@pytest.mark.extra
+def test_an_upgrade_that_fails_in_the_second_group_brings_both_back_and_no_request_fails(verb, nodes):
+    wrong = [{**GROUPS[0], "vllm_extra_args": {"max-num-seqs": 10}}, {**GROUPS[1], "vllm_extra_args": {"no-such-option": 1}}]
+    with Requests(clients=2, tokens=8, api=ROUTER) as clients:
+        run = verb("ascend.vllm.upgrade", *QUICK, "-e", json.dumps({"vllm_groups": wrong}))
+        assert run.rc != 0 and "unrecognized arguments: --no-such-option" in run.text and run.text.count("serves again") == 2, run.out[-4000:]
+    assert set(clients.outcomes) == {"answered"}, clients.said
+    assert backends() == BOTH
+    assert "no-such-option" not in str([inspect(nodes[name], f"replica{number}-rank0")["Config"]["Cmd"] for number, name in enumerate(NODES)])
+
+
+@pytest.mark.extra
+def test_a_key_is_asked_for_and_shown_nowhere(verb, nodes, tmp_path):
+    key = "lab-key-5d2c"
+    (tmp_path / "key").write_text(key + "\n")
+    run = verb("site.yml", *QUICK, "--diff", "-vv", "-e", f"vllm_api_key_file={tmp_path / 'key'}")
+    assert run.rc == 0 and key not in run.out, run.out[-4000:]
+    assert complete(api=ROUTER, headers={"Authorization": f"Bearer {key}"})
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        complete(api=ROUTER)
+    head = nodes["a2-node0"]
+    assert key not in json.dumps(inspect(head, "vllm-proxy")) + head.check_output("docker logs vllm-proxy 2>&1") + command(nodes)
+    assert key not in head.check_output("cat /proc/$(docker inspect -f '{{.State.Pid}}' vllm-proxy)/cmdline")
+    secret = head.file("/etc/ascend-vllm/vllm-proxy/api_key")
+    assert (secret.user, secret.mode) == ("root", 0o600)
+    assert verb("site.yml", *QUICK).rc == 0 and complete(api=ROUTER)
 
 
 @pytest.mark.extra
