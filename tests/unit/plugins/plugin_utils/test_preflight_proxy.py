@@ -16,7 +16,7 @@ H, P, NAME = "a2-node0", "a2-node1", "vllm-proxy"
 def proxied(host=P, nodes=2):
     """Return a cluster with a proxy on a host."""
     cluster = Cluster(nodes)
-    cluster.plan["proxies"] = {"proxy": {"name": NAME, "host": host, "port": 1999, "prometheus_port": 29000}}
+    cluster.plan["proxies"] = {"proxy": {"name": NAME, "host": host, "port": 1999, "prometheus_port": 29000, "backends": [{"host": H, "port": 8000}]}}
     return cluster
 
 
@@ -52,5 +52,6 @@ def test_a_host_that_only_runs_it_needs_no_npus(there):
     facts["node"]["listening"] = [] if there else [{"port": 1999, "address": "0.0.0.0", "pid": 7, "process": "nginx"}]
     facts["npu"] = {"msg": "npu-smi: not found"}
     facts["hccn"] = {"msg": "hccn_tool: not found"}
+    facts["reach"] = {"reached": [{"host": H, "address": "198.51.100.11", "port": 8000, "status": "reached", "connected": True}]}
     cluster.facts["gate"] = facts
     assert [(entry["host"], entry["check"], entry["device"]) for entry in cluster.bad()] == ([] if there else [("gate", "port_free", "vllm_proxy.port")])
