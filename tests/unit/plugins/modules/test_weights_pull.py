@@ -433,7 +433,7 @@ def test_a_half_file_with_a_wrong_beginning_is_fetched_anew_and_nobody_is_accuse
 
 def slow(chain, **more):
     """Return options of a copy that takes some eight seconds."""
-    return chain.options(1, chain.fingerprint, bandwidth_limit=1 << 20, **dict({"slice_s": 0.5}, **more))
+    return chain.options(1, chain.fingerprint, **dict({"slice_s": 0.5, "bandwidth_limit": 1 << 20}, **more))
 
 
 def test_a_copy_goes_on_between_two_looks_and_tells_how_far_it_is(chain, run_module):
@@ -469,16 +469,17 @@ def group_of(stat):
 
 
 def test_a_copy_that_nobody_asks_for_ends_with_what_it_started(chain, run_module, monkeypatch):
-    monkeypatch.setattr(relay.carry_on, "__defaults__", (*relay.carry_on.__defaults__[:-1], 2.0))
-    assert run_module(weights_pull, **slow(chain))["running"]
+    monkeypatch.setattr(relay.carry_on, "__defaults__", (*relay.carry_on.__defaults__[:-1], 6.0))
+    some = {"bandwidth_limit": 1 << 18}
+    assert run_module(weights_pull, **slow(chain, **some))["running"]
     job, deadline, half = relay.job(chain.dir(1)), time.monotonic() + 30, os.path.join(chain.dir(1), relay.INCOMING, "notes.bin")
     while not os.path.exists(half):
-        assert time.monotonic() < deadline and run_module(weights_pull, **slow(chain, begin=False))["running"]
+        assert time.monotonic() < deadline and run_module(weights_pull, **slow(chain, begin=False, **some))["running"]
     group = int((Path(job.folder) / f"{job._name}.lock").read_text(encoding="ascii"))
     while job.look()[1]:
         assert time.monotonic() < deadline, "it goes on"
         time.sleep(0.1)
-    found = run_module(weights_pull, **slow(chain, begin=False))
+    found = run_module(weights_pull, **slow(chain, begin=False, **some))
     assert found["failed"] and "the process that copied was ended. Remedy: run again" in found["msg"] and not complete(chain.dir(1))
     while any(group_of(stat) == group for stat in Path("/proc").glob("[0-9]*/stat")):
         assert time.monotonic() < deadline, "rsync goes on"
