@@ -20,12 +20,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+import zmq
 from vllm.distributed.kv_transfer.kv_connector.v1.nixl import NixlConnector
-from vllm.logger import init_logger
 from vllm.utils.network_utils import get_ip
-
-# Below vllm's own, for that is what it prints.
-logger = init_logger(f"vllm.{__name__}")
 
 #: What Mooncake reads the addresses of the NPUs from; without either its transfers end well and the answers are wrong (vllm-ascend issue 7711).
 HCCN_CONF = Path("/etc/hccn.conf")
@@ -75,9 +72,9 @@ def listen(address: str, port: int) -> socket.socket:
         taken.listen()
     except OSError as error:
         taken.close()
-        path = f"tcp://{address}:{port}"
-        logger.error("Mooncake KVCacheSendingThread encountered exception. listening_path=%s. Error: %s (addr='%s')", path, error.strerror, path)
-        raise RuntimeError("KV Cache sending/receiving thread failed to start.") from error
+        # As ZMQ says it, whose traceback is what the log of the real one shows.
+        said = zmq.ZMQError(error.errno, f"{error.strerror} (addr='tcp://{address}:{port}')")
+        raise RuntimeError("KV Cache sending/receiving thread failed to start.") from said
     return taken
 
 
