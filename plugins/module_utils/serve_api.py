@@ -103,3 +103,26 @@ class Api:
     def requests(self, timeout=5.0):
         """Return C({running, waiting}), summed over the engines, or None where the metrics do not say it."""
         return self.load(timeout)[0]
+
+
+class Several:
+    """Several APIs of a node, whose load is counted as one."""
+
+    def __init__(self, apis):
+        self.apis = apis
+
+    def load(self):
+        """Return what Api.load() returns, added up; None for what one of them does not say. One at which nobody listens has no request."""
+        counted, refused = [], None
+        for api in self.apis:
+            try:
+                counted.append(api.load())
+            except OSError as error:
+                if not isinstance(plain_http.cause(error), ConnectionRefusedError):
+                    raise
+                refused = error
+        if refused and not counted:
+            raise refused
+        requests, tokens = zip(*counted)
+        summed = dict((key, sum(entry[key] for entry in requests)) for key in ("running", "waiting")) if all(requests) else None
+        return summed, sum(tokens) if None not in tokens else None

@@ -17,10 +17,13 @@ def ports_of(unit: dict, groups: dict) -> dict:
     """Return port -> the variable or service it belongs to, for the ports a unit listens on at its host."""
     base = int(unit["env"].get("HCCL_IF_BASE_PORT") or HCCL_BASE_PORT)
     ports = {port: "HCCL_IF_BASE_PORT" for port in range(base, base + HCCL_PORTS)}
+    group, kv_ports = groups[unit["group"]], unit.get("kv_ports")
+    if unit["api"]:
+        ports[unit["api"]["port"]] = "vllm_rank_port" if kv_ports else "vllm_port"
+    if kv_ports:
+        ports.update(dict.fromkeys(range(kv_ports[0], kv_ports[1] + 1), "vllm_kv_port"))
     if unit["head"]:
-        group = groups[unit["group"]]
-        ports[group["api"]["port"]] = "vllm_port"
-        if len(group["hosts"]) > 1:
+        if len(group["hosts"]) > 1 or kv_ports and group["data_parallel_size"] > 1:
             ports[group["rpc_port"]] = "vllm_data_parallel_rpc_port"
         if group["supervise"]["port"]:
             ports[group["supervise"]["port"]] = "vllm_watch_port"

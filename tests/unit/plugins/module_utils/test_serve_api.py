@@ -92,3 +92,37 @@ def test_a_completion_of_one_rank(answer, wanted):
 def test_no_answer_is_an_error_of_the_system():
     with pytest.raises(OSError):
         Api("http://127.0.0.1:%d" % closed_port()).health()
+
+
+class Counted:
+    """An API that has this load, or raises it."""
+
+    def __init__(self, load):
+        self.said = load
+
+    def load(self):
+        """Return it."""
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+ONE, TWO = ({"running": 1, "waiting": 2}, 10), ({"running": 3, "waiting": 0}, 5)
+
+
+@pytest.mark.parametrize(("loads", "wanted"), [
+    ([ONE], ONE),
+    ([ONE, TWO], ({"running": 4, "waiting": 2}, 15)),
+    ([ONE, (None, 5)], (None, 15)),
+    ([ONE, ({"running": 0, "waiting": 0}, None)], ({"running": 1, "waiting": 2}, None)),
+    # A rank that has ended has no request, and does not keep those of the others from being waited for.
+    ([ONE, ConnectionRefusedError("refused")], ONE),
+])
+def test_the_load_of_several_apis_is_added_up(loads, wanted):
+    assert serve_api.Several([Counted(load) for load in loads]).load() == wanted
+
+
+@pytest.mark.parametrize("loads", [[ONE, TimeoutError("timed out")], [ConnectionRefusedError("refused")] * 2])
+def test_what_several_apis_do_not_say_is_not_none(loads):
+    with pytest.raises(OSError):
+        serve_api.Several([Counted(load) for load in loads]).load()
