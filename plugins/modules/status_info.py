@@ -78,6 +78,11 @@ options:
         description: Base URL.
         type: str
         required: true
+      kind:
+        description: Which proxy it is.
+        type: str
+        choices: [vllm-router, vllm-ascend]
+        default: vllm-router
       model:
         description: Served model name.
         type: str
@@ -175,7 +180,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, drain, tools
 from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import QUICK_S, ask_ranks, completion, why
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
-from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import Router, state_of
+from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import KINDS, proxy_of, state_of
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 
@@ -253,7 +258,7 @@ def ask_service(service, api_key, timeout):
 
 def ask_proxy(proxy, api_key, timeout):
     """Return what one proxy says of its backends, and a completion through it; see RETURN."""
-    router = state_of(Router(proxy["url"], api_key), proxy["backends"])
+    router = state_of(proxy_of(dict(proxy, api_key=api_key)), proxy["backends"])
     router.pop("ready")
     return {"router": router, "completion": completion(Api(proxy["url"], api_key), proxy["model"], timeout)}
 
@@ -284,6 +289,7 @@ def main():
             "proxies": {"type": "list", "elements": "dict", "default": [], "options": {
                 "name": {"type": "str", "required": True},
                 "url": {"type": "str", "required": True},
+                "kind": {"type": "str", "choices": list(KINDS), "default": "vllm-router"},
                 "model": {"type": "str", "required": True},
                 "backends": {"type": "list", "elements": "str", "required": True},
             }},

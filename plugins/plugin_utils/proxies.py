@@ -174,9 +174,7 @@ def _router(proxy: dict, behind: list) -> list:
             argv += [word for backend in behind if backend["role"] == side for word in (f"--{side}", backend["url"])]
     else:
         argv += ["--worker-urls", *(backend["url"] for backend in behind)]
-    argv += ["--policy", proxy["policy"]]
-    if proxy["pd"]:
-        return argv + ["--kv-connector", "nixl", "--worker-startup-check-interval", "2"]
+    argv += ["--policy", proxy["policy"]] + ["--kv-connector", "nixl"] * proxy["pd"]
     # Its own 30 and 60 s are long for a proxy that starts when its backends serve, and for one of them that is gone.
     return argv + ["--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
 

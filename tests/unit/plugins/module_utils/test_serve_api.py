@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, samples
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several, samples
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 METRICS = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -119,10 +119,10 @@ ONE, TWO = ({"running": 1, "waiting": 2}, 10), ({"running": 3, "waiting": 0}, 5)
     ([ONE, ConnectionRefusedError("refused")], ONE),
 ])
 def test_the_load_of_several_apis_is_added_up(loads, wanted):
-    assert serve_api.Several([Counted(load) for load in loads]).load() == wanted
+    assert Several([Counted(load) for load in loads]).load() == wanted
 
 
 @pytest.mark.parametrize("loads", [[ONE, TimeoutError("timed out")], [ConnectionRefusedError("refused")] * 2])
 def test_what_several_apis_do_not_say_is_not_none(loads):
     with pytest.raises(OSError):
-        serve_api.Several([Counted(load) for load in loads]).load()
+        Several([Counted(load) for load in loads]).load()

@@ -58,6 +58,11 @@ def a3_inventory(hosts, *changes, **variables):
     return hostvars, {"vllm": names, "prefill1": names[:1], "prefill2": names[1:2], "decode": names[2:]}
 
 
+def first_ports(result):
+    """Return (kv_port, port of the first rank's API) of each group."""
+    return [(group["kv_port"], group["units"][0]["url"].rpartition(":")[2]) for group in result["plan"]["groups"].values()]
+
+
 def both_on(hosts, count=1, hardware="a3", prefill=(), decode=(), **variables):
     """Return hostvars of hosts that carry a prefill and a decode group each, half of the NPUs each."""
     half = {"a2": 4, "a3": 8}[hardware]
@@ -148,9 +153,9 @@ def test_ports_begin_above_mooncake_and_behind_the_groups_of_the_same_host(hosts
     assert {group["kv_port"] for group in result["plan"]["groups"].values()} == {36000}
     shared = planned(both_on(hosts, 2, "a2", vllm_pd_colocate=True, **any_size()))
     assert bad(shared) == []
-    assert [(group["kv_port"], group["units"][0]["url"].rpartition(":")[2]) for group in shared["plan"]["groups"].values()] == [(28000, "7100"), (28100, "7104")]
+    assert first_ports(shared) == [(28000, "7100"), (28100, "7104")]
     stated = planned(both_on(hosts, 2, "a2", decode={"kv_port": 31000, "rank_port": 7300}.items(), vllm_pd_colocate=True, **any_size()))
-    assert [(group["kv_port"], group["units"][0]["url"].rpartition(":")[2]) for group in stated["plan"]["groups"].values()] == [(28000, "7100"), (31000, "7300")]
+    assert first_ports(stated) == [(28000, "7100"), (31000, "7300")]
 
 
 def test_prefill_and_decode_on_one_node(hosts, planned, bad, any_size):

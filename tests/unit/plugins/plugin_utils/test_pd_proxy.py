@@ -50,7 +50,7 @@ def test_prefill_and_decode_have_a_router_without_being_asked(hosts, planned, ba
         "--prefill", "http://198.51.100.12:7100", "--prefill", "http://198.51.100.12:7101",
         "--decode", "http://198.51.100.13:7100", "--decode", "http://198.51.100.13:7101",
         "--decode", "http://198.51.100.14:7100", "--decode", "http://198.51.100.14:7101",
-        "--policy", "round_robin", "--kv-connector", "nixl", "--worker-startup-check-interval", "2"]
+        "--policy", "round_robin", "--kv-connector", "nixl", "--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
     assert (proxy["kind"], proxy["mode"], proxy["host"], proxy["url"]) == ("vllm-router", "pd", "a2-node0", "http://198.51.100.11:1999")
     assert proxy["ready"] == {"path": "/readiness", "prefill": 4, "decode": 4} and proxy["image"] is None and proxy["package"].startswith("vllm-router==")
     assert [(entry["role"], entry["group"], entry["unit"], entry["rank"], entry["host"], entry["port"]) for entry in proxy["backends"]][3:5] == [
