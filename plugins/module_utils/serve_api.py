@@ -40,9 +40,13 @@ class Api:
 
     def __init__(self, url, api_key=None, ca_file=None):
         """C(ca_file): the certificates that vouch for an C(https) service."""
-        self.url = url.rstrip("/")
+        self.url, self.api_key = url.rstrip("/"), api_key
         self.headers = {"Authorization": "Bearer " + api_key} if api_key else {}
         self.ca_file = ca_file
+
+    def at(self, url):
+        """Return the same at another base URL."""
+        return Api(url, self.api_key, self.ca_file)
 
     def get(self, path, timeout=5.0):
         """Return (HTTP status, text) of a question that asks for nothing to be computed."""
@@ -111,12 +115,16 @@ class Several:
     def __init__(self, apis):
         self.apis = apis
 
-    def load(self):
+    def requests(self, timeout=5.0):
+        """Return what Api.requests() returns, added up."""
+        return self.load(timeout)[0]
+
+    def load(self, timeout=5.0):
         """Return what Api.load() returns, added up; None for what one of them does not say. One at which nobody listens has no request."""
         counted, refused = [], None
         for api in self.apis:
             try:
-                counted.append(api.load())
+                counted.append(api.load(timeout))
             except OSError as error:
                 if not isinstance(plain_http.cause(error), ConnectionRefusedError):
                     raise

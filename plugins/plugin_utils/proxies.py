@@ -56,6 +56,27 @@ def on_host(plan: dict, host: str) -> list:
     return [proxy for proxy in (plan.get("proxies") or {}).values() if proxy["host"] == host]
 
 
+def measured(plan: dict) -> dict:
+    """Return name -> entry of the groups of a plan that a client measures, each with the address that it asks.
+
+    Prefill and decode groups serve together: the first decode group stands for all of them, at the proxy's address, and its ``load_urls`` say how
+    many requests there are. Raises ValueError where there is no proxy for them.
+    """
+    groups = plan["groups"]
+    halves = {name: group for name, group in groups.items() if group["role"] != "serve"}
+    first = next((name for name, group in halves.items() if group["role"] == "decode"), None)
+    found = {name: group for name, group in groups.items() if name not in halves}
+    if first is None:
+        return found
+    proxy = next((entry for entry in (plan.get("proxies") or {}).values() if entry["mode"] == "pd"), None)
+    if proxy is None:
+        raise ValueError(f"found no proxy in front of the groups {', '.join(halves)}, wanted one: a rank alone shows nothing of how they serve together. "
+                         "Remedy: leave vllm_proxy out, or set its kind to vllm-router.")
+    api = {**groups[first]["api"], **{key: proxy[key] for key in ("address", "port", "url")}, "tls": False, "ca_file": None}
+    urls = [url for group in halves.values() for url in group["rank_urls"]]
+    return {**found, first: {**groups[first], "api": api, "load_urls": urls}}
+
+
 def listening(proxy: dict) -> dict:
     """Return port -> the variable that sets it, of what a proxy of a plan listens on."""
     found = {proxy["port"]: "vllm_proxy.port", proxy["prometheus_port"]: "vllm_proxy.prometheus_port"}

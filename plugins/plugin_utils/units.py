@@ -81,6 +81,8 @@ def assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
                 unit["no_proxy"] = quiet(block.host)
                 unit["api"] = _unit_api(group, unit, entry["api"], settled[block.host].local_ip)
                 entry["units"].append({"name": unit["name"], "host": block.host, "rank": unit["rank"], "url": unit["api"] and unit["api"]["url"]})
+                if disaggregation.is_pd(group):
+                    entry["rank_urls"].append(unit["api"]["url"])
                 plan["hosts"][block.host]["units"].append(unit)
     proxy = proxies.choose(groups, settled, request)
     if proxy:
@@ -195,8 +197,9 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
         "head": group.head,
         "hosts": group.hosts,
         "addresses": {host: settled[host].local_ip for host in group.hosts},
-        # All containers in their order, filled in one by one.
+        # All containers in their order, filled in one by one, and where each rank answers, if it does by itself.
         "units": [],
+        "rank_urls": [],
         "data_parallel_size": group.data_parallel_size,
         "tensor_parallel_size": group.tensor_parallel_size,
         "model": group.settings["vllm_model"],

@@ -100,7 +100,7 @@ class Counted:
     def __init__(self, load):
         self.said = load
 
-    def load(self):
+    def load(self, dummy):
         """Return it."""
         if isinstance(self.said, Exception):
             raise self.said

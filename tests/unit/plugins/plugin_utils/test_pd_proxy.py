@@ -10,7 +10,7 @@ import pathlib
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import data, request
+from ansible_collections.ascend.vllm.plugins.plugin_utils import data, proxies, request
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 
 INVENTORIES = pathlib.Path(data.__file__).resolve().parents[2] / "inventories"
@@ -70,6 +70,22 @@ def test_the_example_proxy_of_vllm_ascend(hosts, planned, bad):
         "--decoder-hosts", "198.51.100.13", "198.51.100.13", "198.51.100.14", "198.51.100.14", "--decoder-ports", "7100", "7101", "7100", "7101"]
     assert (proxy["url"], proxy["prometheus_port"], proxy["policy"], proxy["ready"]["path"]) == ("http://198.51.100.14:2000", None, None, "/healthcheck")
     assert proxy["image"] == "quay.io/ascend/vllm-ascend:v0.13.0"
+
+
+def test_a_client_measures_prefill_and_decode_as_one_at_the_proxy(hosts, planned):
+    plan = planned(*halves(hosts))["plan"]
+    assert list(plan["groups"]) == ["prefill", "decode"]
+    found = proxies.measured(plan)
+    assert list(found) == ["decode"] and found["decode"]["head"] == "a2-node2"
+    assert {key: found["decode"]["api"][key] for key in ("url", "address", "port", "tls")} == {
+        "url": "http://198.51.100.11:1999", "address": "198.51.100.11", "port": 1999, "tls": False}
+    assert len(found["decode"]["load_urls"]) == 8 and found["decode"]["load_urls"][0] == "http://198.51.100.11:7100"
+    # Of replicas each is measured by itself; a part of a plan without a decode group has nothing to be measured.
+    replicas = planned(*pairs(hosts, vllm_proxy={}))["plan"]
+    assert proxies.measured(replicas) == replicas["groups"]
+    assert proxies.measured({**plan, "groups": {"prefill": plan["groups"]["prefill"]}}) == {}
+    with pytest.raises(ValueError, match="found no proxy in front of the groups prefill, decode.*Remedy: leave vllm_proxy out"):
+        proxies.measured(planned(*halves(hosts, vllm_proxy={"kind": "none"}))["plan"])
 
 
 def test_replicas_behind_one_address(hosts, planned, bad):
