@@ -45,8 +45,8 @@ def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> 
     paths |= {device for unit in units for device in unit["devices"]}
     weights = [groups[unit["group"]]["weights"] for unit in units if unit["head"]]
     # A copy comes from the other nodes: the hub need not be reached from here.
-    copies = [groups[unit["group"]]["weights"] for unit in units if not unit["head"] and groups[unit["group"]]["weights"]["target"] == "local"]
-    weights += [dict(entry, ask_hub=False) for entry in copies]
+    copies = {unit["group"]: groups[unit["group"]]["weights"] for unit in units if not on_head(unit, groups)}
+    weights += [dict(entry, ask_hub=False) for entry in copies.values() if entry["target"] == "local"]
     return {
         "paths": sorted(paths),
         "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))
@@ -64,9 +64,15 @@ def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> 
     }
 
 
+def on_head(unit: dict, groups: dict) -> bool:
+    """Return whether a unit is on the head of its group, where a prefill or decode group may have several."""
+    group = groups[unit["group"]]
+    return unit["head"] or any(entry["name"] == unit["name"] and entry["host"] == group["head"] for entry in group["units"])
+
+
 def copied_image(unit: dict, groups: dict) -> bool:
     """Return whether a unit's host gets its image from the head of the group."""
-    return not unit["head"] and groups[unit["group"]]["image_fanout"] == "head"
+    return not on_head(unit, groups) and groups[unit["group"]]["image_fanout"] == "head"
 
 
 def rpc_ports(units: list, groups: dict) -> list:
