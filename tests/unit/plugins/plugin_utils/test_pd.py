@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible_collections.ascend.vllm.plugins.plugin_utils import data, plan, request
+from ansible_collections.ascend.vllm.plugins.plugin_utils import data, judge_api, plan, request, status
+from ansible_collections.ascend.vllm.plugins.plugin_utils.checks import Judge
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -499,3 +500,20 @@ def test_hardware_data_without_those_files_are_refused(hosts, planned, bad, tmp_
     (tmp_path / "hardware" / "ours.yml").write_text(yaml.safe_dump({"a3": machine}), encoding="utf-8")
     found = bad(planned(*a3_inventory(hosts, vllm_data_dirs=[str(tmp_path)])))
     assert {check["check"] for check in found} == {"pd_mounts"} and "no mount /etc/hccn.conf" in found[0]["observed"]
+
+
+def test_status_asks_each_rank_at_its_own_place_and_names_the_one_that_is_silent(hosts, planned):
+    result = planned(*a3_inventory(hosts))
+    asked = status.status_questions(result["plan"])
+    [service] = asked["a3-node2"]["services"]
+    assert (service["name"], service["ranks"], len(service["rank_urls"]), service["url"]) == ("decode", 32, 32, "http://198.51.100.13:7100")
+    assert service["rank_urls"][17] == "http://198.51.100.14:7101" and asked["a3-node3"]["services"] == []
+    assert asked["a3-node3"]["containers"] == [f"decode-rank{rank}" for rank in range(16, 32)]
+    assert [proxy["kind"] for proxy in asked["a3-node0"]["proxies"]] == ["vllm-router"] and len(asked["a3-node0"]["proxies"][0]["backends"]) == 36
+    said = {"answered": True, "status": 200, "seconds": 0.1, "timed_out": False, "text": " b"}
+    ranks = [{**said, "rank": rank, **({"answered": False, "status": 500, "text": "oops"} if rank == 17 else {})} for rank in range(32)]
+    group, units = result["plan"]["groups"]["decode"], {host: entry["units"] for host, entry in result["plan"]["hosts"].items()}
+    facts = {"hardware": "a3", "nodes": 2, "role": "decode", "release": group["release"]}
+    judges = {host: Judge(host, data.load_all()[0]["checks"], facts, "en") for host in group["hosts"]}
+    [found] = judge_api.judge_ranks("decode", group, ranks, judges, units)
+    assert (found["host"], found["device"], found["status"]) == ("a3-node3", "decode rank 17", "fail") and "decode-rank17" in found["remedy"]

@@ -112,6 +112,10 @@ def test_the_key_is_a_file_and_in_no_command_line(hosts, planned, bad, tmp_path)
     assert proxy["secrets"] == [{"source": str(key), "name": "api_key", "mount": "api_key:/run/ascend-vllm/api_key:ro"}]
     assert proxy["secret_env"] == {"OPENAI_API_KEY": "/run/ascend-vllm/api_key"} and "very-secret" not in repr(result)
     assert "--api-key" not in proxy["argv"]
+    # In front of prefill and decode neither proxy asks its clients for it.
+    [warned] = [check for check in result["checks"] if check["status"] == "warn"]
+    assert warned["device"] == "vllm_api_key_file" and "at which vllm-router asks for none" in warned["observed"]
+    assert not [check for check in planned(*pairs(hosts, vllm_proxy={}, vllm_api_key_file=str(key)))["checks"] if check["status"] == "warn"]
 
 
 def test_no_proxy_and_another_metrics_port_where_mooncake_has_it(hosts, planned, bad):
