@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ascend.vllm.plugins.plugin_utils import causes
-from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import Board, Watch, decide, limits_problem, summary
+from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import Board, Watch, decide, limits_problem, places, summary
 
 display = Display()
 
@@ -25,7 +25,7 @@ SHORT_S = 1.0
 
 
 class ActionModule(ActionBase):
-    """Watch this host's unit in slices until one decision for the whole group stands."""
+    """Watch this host's units in slices until one decision for the whole group stands."""
 
     TRANSFERS_FILES = False
 
@@ -35,10 +35,9 @@ class ActionModule(ActionBase):
         dummy, args = self.validate_argument_spec(
             argument_spec={
                 "board": {"type": "path", "required": True},
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "head": {"type": "str", "required": True},
-                "container": {"type": "str", "required": True},
-                "url": {"type": "str", "required": True},
+                "units": {"type": "list", "elements": "dict", "required": True, "options": {
+                    "name": {"type": "str", "required": True}, "host": {"type": "str", "required": True},
+                    "rank": {"type": "int"}, "url": {"type": "str"}}},
                 "model": {"type": "str", "required": True},
                 "api_key": {"type": "str", "no_log": True},
                 "ca_file": {"type": "path"},
@@ -49,10 +48,10 @@ class ActionModule(ActionBase):
                 "data_dirs": {"type": "list", "elements": "path", "default": []},
             }
         )
-        host = task_vars["inventory_hostname"]
-        workers = int((context.CLIARGS or {}).get("forks") or len(args["hosts"]))
-        if workers < len(args["hosts"]):
-            wanted = len(args["hosts"])
+        host, hosts = task_vars["inventory_hostname"], list(dict.fromkeys(unit["host"] for unit in args["units"]))
+        workers = int((context.CLIARGS or {}).get("forks") or len(hosts))
+        if workers < len(hosts):
+            wanted = len(hosts)
             return {"failed": True, "msg": f"forks is {workers}, but {wanted} nodes have to be watched at once. Remedy: --forks {wanted}"}
         problem = limits_problem(args["phase_limits"])
         if problem:
@@ -69,21 +68,25 @@ class ActionModule(ActionBase):
 
     def _wait(self, host, args, board, task_vars):
         """Return (decision, elapsed seconds)."""
-        start, watch, known = time.monotonic(), Watch(), causes.load(args["data_dirs"])
+        start, known = time.monotonic(), causes.load(args["data_dirs"])
+        place = places(args["units"])
+        mine = [unit for unit in args["units"] if unit["host"] == host]
+        watches = {unit["name"]: Watch() for unit in mine}
+        every, asked = list(place.values()), [place[unit["name"]] for unit in args["units"] if unit["url"]]
         shown, shown_at = None, start
         slice_s = min(args["slice_s"], SLICE_S)
         while True:
-            found = self._slice(host, args, slice_s, task_vars)
-            state = watch.state(found, time.monotonic())
-            board.post(host, state)
+            found = self._slice(mine, args, slice_s, task_vars)
+            own = {place[name]: watches[name].state(found[name], time.monotonic()) for name in watches}
+            for name, state in own.items():
+                board.post(name, state)
             elapsed = time.monotonic() - start
             # In this order: the states shown last are at least as new as those that the decision was made on.
             decision = board.decision()
-            states = board.states(args["hosts"])
-            decision = decision or decide(
-                states, args["hosts"], args["head"], elapsed, args["limit_s"], known, args["language"], args["phase_limits"])
-            if host == args["head"]:
-                line = " | ".join(f"{name}: {summary(states.get(name), args['language'])}" for name in args["hosts"])
+            states = board.states(every)
+            decision = decision or decide(states, every, asked, elapsed, args["limit_s"], known, args["language"], args["phase_limits"])
+            if host == args["units"][0]["host"]:
+                line = " | ".join(f"{name}: {summary(states.get(name), args['language'])}" for name in every)
                 if line != shown or time.monotonic() - shown_at > REPEAT_S:
                     display.display(f"  [{elapsed:5.0f} s of at most {args['limit_s']} s] {line}")
                     shown, shown_at = line, time.monotonic()
@@ -91,23 +94,23 @@ class ActionModule(ActionBase):
                 return board.settle(decision), elapsed
             if any(other["phase"] == "exited" for other in states.values()):
                 slice_s = min(slice_s, SHORT_S)
-            if state["phase"] == "exited":
+            if any(state["phase"] == "exited" for state in own.values()):
                 # A slice of an exited container is over at once.
                 time.sleep(SHORT_S)
 
-    def _slice(self, host, args, slice_s, task_vars):
-        """Watch this host's unit for one slice; a connection or a become that fails is a state too."""
-        head = host == args["head"]
-        probe = {"container": args["container"], "slice_s": slice_s}
-        if head:
-            probe.update(url=args["url"], model=args["model"], api_key=args["api_key"], ca_file=args["ca_file"])
+    def _slice(self, mine, args, slice_s, task_vars):
+        """Watch this host's units for one slice, return name -> state; a connection or a become that fails is a state too."""
+        probe = {"units": {unit["name"]: unit["url"] for unit in mine}, "slice_s": slice_s}
+        if any(unit["url"] for unit in mine):
+            probe.update(model=args["model"], api_key=args["api_key"], ca_file=args["ca_file"])
         try:
             found = self._execute_module(module_name="ascend.vllm.serve_probe", module_args=probe, task_vars=task_vars)
         except AnsibleError as error:
             # Left to itself it would end this watcher alone, and the others would wait for a node that nobody watches.
             time.sleep(1.0)
-            return {"phase": "unreachable", "error": str(error)}
+            return {unit["name"]: {"phase": "unreachable", "error": str(error)} for unit in mine}
         if found.get("failed"):
             time.sleep(1.0)
-            return {"phase": "unreachable", "error": str(found.get("msg"))}
-        return {key: found.get(key) for key in ("phase", "exit_code", "health", "error", "last_line", "startup", "telling", "log")}
+            return {unit["name"]: {"phase": "unreachable", "error": str(found.get("msg"))} for unit in mine}
+        keys = ("phase", "exit_code", "health", "error", "last_line", "startup", "telling", "log")
+        return {name: {key: state.get(key) for key in keys} for name, state in found["units"].items()}

@@ -31,6 +31,7 @@ class ActionModule(ActionBase):
             argument_spec={
                 "container": {"type": "str", "required": True},
                 "url": {"type": "str", "required": True},
+                "kind": {"type": "str", "default": "vllm-router", "choices": ["vllm-router", "vllm-ascend"]},
                 "backends": {"type": "list", "elements": "str", "required": True},
                 "api_key": {"type": "str", "no_log": True},
                 "fresh": {"type": "bool", "default": False},
@@ -41,7 +42,7 @@ class ActionModule(ActionBase):
             }
         )
         host, start = task_vars["inventory_hostname"], time.monotonic()
-        options = {key: args[key] for key in ("container", "url", "backends", "api_key")}
+        options = {key: args[key] for key in ("container", "url", "kind", "backends", "api_key")}
         restarts, shown, shown_at = 0 if args["fresh"] else None, None, start
         while True:
             left_s = max(args["limit_s"] - (time.monotonic() - start), 0.0)

@@ -27,8 +27,8 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         dummy, args = self.validate_argument_spec(
             argument_spec={
-                "port": {"type": "int", "required": True},
-                "url": {"type": "str", "required": True},
+                "ports": {"type": "list", "elements": "int", "required": True},
+                "urls": {"type": "list", "elements": "str", "required": True},
                 "api_key": {"type": "str", "no_log": True},
                 "ca_file": {"type": "path"},
                 "limit_s": {"type": "int", "required": True},
@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode or args["limit_s"] <= 0:
             return {"changed": False, "outcome": "off", "left": None, "kept_away": False, "seconds": 0.0}
         host, start = task_vars["inventory_hostname"], time.monotonic()
-        options = {key: args[key] for key in ("port", "url", "api_key", "ca_file")}
+        options = {key: args[key] for key in ("ports", "urls", "api_key", "ca_file")}
         moved_at, seen, told = start, None, False
         while True:
             left_s = args["limit_s"] - (time.monotonic() - start)
@@ -48,7 +48,8 @@ class ActionModule(ActionBase):
             if answer.get("failed") or "kept_away" not in answer:
                 return dict(answer, failed=True, msg=f"{host}: {answer.get('msg', 'the module ended without a result')}")
             if answer["why_not"] and not told:
-                display.warning(f"{host}: new requests are not kept away from port {args['port']}: {answer['why_not']}. Remedy: install nftables there.")
+                ports = ", ".join(map(str, args["ports"]))
+                display.warning(f"{host}: new requests are not kept away from port {ports}: {answer['why_not']}. Remedy: install nftables there.")
                 told = True
             now = time.monotonic()
             if (answer["tokens"], answer["requests"]) != seen:

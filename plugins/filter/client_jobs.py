@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import clients, data
+from ansible_collections.ascend.vllm.plugins.plugin_utils import clients, data, proxies
 from ansible_collections.ascend.vllm.plugins.plugin_utils.messages import plain
 
 
 def client_jobs(settings, name, plan, context, data_dirs=()):
     """Return the runs of a client against a group of the plan, in order."""
     folders = [str(folder) for folder in data_dirs]
-    entry = plain(plan["groups"][name])
+    entry = proxies.measured(plain(plan))[str(name)]
     unit = next(plain(unit) for unit in plan["hosts"][entry["head"]]["units"] if unit["group"] == name)
     needed = clients.npus_needed(entry, data.load_all(folders, ("recipes",))[0]["recipes"])
     return clients.jobs(plain(settings), str(name), entry, unit, {**plain(context), "needed": needed}, clients.load(folders)[0])

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleFilterError
-
 #: Word -> the fact on localhost that names the hosts, and the key in there.
 PLACES = {"discover": ("plan_request", "discover"), "nodes": ("plan_nodes", None), "heads": ("plan_heads", None)}
 #: A pattern that matches no host and, unlike an empty one, is no error.
@@ -22,25 +20,12 @@ def verb_hosts(hostvars, which: str):
     if which == "controller" or not hostvars:
         # A syntax check has no inventory, and so no hostvars.
         return "localhost"
-    if which != "discover" and "plan_result" in hostvars["localhost"]:
-        _refuse_what_is_only_planned(hostvars["localhost"]["plan_result"]["plan"])
     if which == "proxies":
         proxies = hostvars["localhost"]["plan_result"]["plan"].get("proxies") or {}
         return list(dict.fromkeys(proxy["host"] for proxy in proxies.values())) or NOBODY
     fact, key = PLACES[which]
     found = hostvars["localhost"][fact]
     return list(found[key] if key else found) or NOBODY
-
-
-def _refuse_what_is_only_planned(plan) -> None:
-    """Raise for a plan that this release can compute and show, but not act on yet."""
-    found = [f"group {name} of role {entry['role']}" for name, entry in plan["groups"].items() if entry["role"] != "serve"]
-    if found:
-        raise AnsibleFilterError(
-            f"The plan has {', '.join(found)}. Wanted: groups of role serve, for this release of the collection plans the others "
-            "and does not launch them. Remedy: see the plan with ascend.vllm.plan, watch what is served by other means with ascend.vllm.monitoring, "
-            "or give every entry of vllm_groups the role serve."
-        )
 
 
 class FilterModule:

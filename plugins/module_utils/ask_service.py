@@ -85,13 +85,13 @@ def completion(api, model, timeout, rank=None):
     return {"answered": answered, "status": status, "seconds": round(time.monotonic() - began, 3), "timed_out": timed_out, "text": text[:TEXT]}
 
 
-def ask_ranks(api, model, ranks, timeout, limit=None):
+def ask_ranks(api, model, ranks, timeout, limit=None, urls=()):
     """Return the completion of every rank, asked at the same moment: of a group whose ranks compute in step, none answers before the others.
 
-    C(timeout): seconds for each completion; C(limit): for all of them, by itself a timeout for each AT_ONCE ranks. A rank without an answer then has
-    timed out, whatever its connection does.
+    C(urls): where each rank answers by itself, of a group that has no API for all of them. C(timeout): seconds for each completion; C(limit): for
+    all of them, by itself a timeout for each AT_ONCE ranks. A rank without an answer then has timed out, whatever its connection does.
     """
-    waiting, found = queue.Queue(), {}
+    waiting, found, own = queue.Queue(), {}, [api.at(url) for url in urls]
     until = time.monotonic() + (timeout * -(-ranks // AT_ONCE) if limit is None else limit) + RANKS_GRACE_S
     for rank in range(ranks):
         waiting.put(rank)
@@ -102,7 +102,7 @@ def ask_ranks(api, model, ranks, timeout, limit=None):
                 rank = waiting.get_nowait()
             except queue.Empty:
                 return
-            found[rank] = completion(api, model, timeout, rank)
+            found[rank] = completion(own[rank], model, timeout) if own else completion(api, model, timeout, rank)
 
     # Daemons: a server that sends a byte now and then keeps nobody from ending.
     workers = [threading.Thread(target=work, daemon=True) for dummy in range(min(AT_ONCE, ranks))]
@@ -333,7 +333,7 @@ class Questions:
         if self.options["ranks"] == 1:
             first = self.said["completion"]
             return [dict(((key, first[key]) for key in ("answered", "status", "seconds", "timed_out")), text=first["text"][:TEXT], rank=0)]
-        return ask_ranks(self.api, self.options["model"], self.options["ranks"], self.time_for(), self.left())
+        return ask_ranks(self.api, self.options["model"], self.options["ranks"], self.time_for(), self.left(), self.options["rank_urls"])
 
     def key_refusals(self):
         """Return C({wrong, none}): what a request with another key, and one without a key, gets; None where nobody listens."""

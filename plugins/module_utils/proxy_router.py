@@ -1,16 +1,22 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Questions to vllm-router in front of replicas, and its list of backends while it runs.
+"""Questions to a proxy in front of replicas, or of prefill and decode ranks, and its list of backends while it runs.
 
-What it answers is read from the source of vllm-router 0.1.17 (src/server.rs, src/routers/http/router.rs):
+What vllm-router answers is read from the source of 0.1.17 (src/server.rs, src/routers/http/router.rs, pd_router.rs, vllm_pd_router.rs):
 
 - it starts as soon as one of its backends answers C(/health), and takes all of them for healthy then, until its own checks have failed three
   times: C(/readiness) counts a backend that never was there. So each backend is asked by the node as well.
 - C(POST /add_worker) answers when the backend's C(/health) says 200, at most after ten minutes, and 400 for one that it has;
   C(POST /remove_worker) answers 200 for any address. Requests that a removed backend has go on to their end.
 - without backends C(/readiness) says 503, but C(/health) says 200.
+- in front of prefill and decode C(POST /remove_worker) works alike, but C(POST /add_worker) answers 400 for whatever it is asked: what was taken out
+  comes back with a start of the router only. It tries no request again elsewhere, and sends the backends a key of its own, not the client's.
 - none of this wants a key.
+
+What vllm-ascend's C(load_balance_proxy_server_example.py) answers is read from its source at v0.13.0 and of August 2026: C(GET /healthcheck) counts the
+instances that it has, healthy or not; C(POST /instances/add) and C(/instances/remove) answer with the list. The newer one goes on to list an instance
+that it was asked to remove, and sends nobody there, until no request is left anywhere; it does not take that one back meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +29,8 @@ from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 #: Seconds until an answer that takes no computation counts as none.
 QUICK_S = 5.0
+#: What a proxy of the plan may be.
+KINDS = ("vllm-router", "vllm-ascend")
 
 
 class RouterError(Exception):
@@ -49,7 +57,7 @@ def compare(wanted, workers):
 
 
 class Router:
-    """The router behind one base URL. Every method raises C(OSError) when there is no HTTP answer in time, RouterError for one that is odd."""
+    """The vllm-router behind one base URL. Every method raises C(OSError) when there is no HTTP answer in time, RouterError for one that is odd."""
 
     def __init__(self, url, api_key=None):
         self.url = url.rstrip("/")
@@ -68,6 +76,9 @@ class Router:
         except ValueError:
             said = None
         said = said if isinstance(said, dict) else {}
+        sides = [said[side] for side in ("prefill", "decode") if isinstance(said.get(side), dict)]
+        if sides:
+            return dict({"status": status}, **dict((key, sum(int(side.get(key) or 0) for side in sides)) for key in ("healthy", "total")))
         healthy = said.get("healthy_workers", 0 if status == 503 and "total_workers" in said else None)
         return {"status": status, "healthy": healthy, "total": said.get("total_workers")}
 
@@ -90,6 +101,47 @@ class Router:
         status, text = self._ask("/remove_worker?" + urllib.parse.urlencode({"url": backend}), "POST")
         if status != 200:
             raise RouterError("%s did not let go of %s: HTTP %d: %s" % (self.url, backend, status, " ".join(text.split())[:200]))
+
+
+class Example(Router):
+    """vllm-ascend's example proxy behind one base URL."""
+
+    def readiness(self):
+        """Return C({status, healthy, total}) as Router does; it takes all of its instances for healthy."""
+        status, text = self._ask("/healthcheck")
+        try:
+            total = sum(int(json.loads(text)["%s_instances" % side]) for side in ("prefill", "decode"))
+        except (ValueError, KeyError, TypeError):
+            total = None
+        return {"status": status, "healthy": total, "total": total}
+
+    def _change(self, how, side, instances):
+        """Ask for a change of the list of one side; return all addresses that it has then, without a scheme."""
+        url = "%s/instances/%s" % (self.url, how)
+        status, answer, text = plain_http.post_json(url, {"type": side, "instances": instances}, self.headers, QUICK_S)
+        try:
+            return [str(entry) for name in ("current_prefill_instances", "current_decode_instances") for entry in answer[name]]
+        except (KeyError, TypeError) as error:
+            raise RouterError("%s answered HTTP %d and no list of instances: %s" % (url, status, " ".join(text.split())[:200])) from error
+
+    def workers(self):
+        """Return address -> true, of all its backends, those that it was asked to remove and still has requests for among them."""
+        # Nothing added is how the list is asked for.
+        return dict(("http://" + place, True) for place in self._change("add", "prefill", []))
+
+    def add(self, backend, timeout):
+        """It does not take back an instance that it was asked to remove while it still lists that one."""
+        raise NotImplementedError
+
+    def remove(self, backend):
+        """Take a backend out: no new request is sent there. What it has is not touched."""
+        for side in ("prefill", "decode"):
+            self._change("remove", side, [urllib.parse.urlsplit(backend).netloc])
+
+
+def proxy_of(given):
+    """Return what asks a proxy; C(given) has C(kind), C(url) and C(api_key)."""
+    return {"vllm-router": Router, "vllm-ascend": Example}[given["kind"]](given["url"], given["api_key"])
 
 
 def unreachable(backends):

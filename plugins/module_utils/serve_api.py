@@ -40,9 +40,13 @@ class Api:
 
     def __init__(self, url, api_key=None, ca_file=None):
         """C(ca_file): the certificates that vouch for an C(https) service."""
-        self.url = url.rstrip("/")
+        self.url, self.api_key = url.rstrip("/"), api_key
         self.headers = {"Authorization": "Bearer " + api_key} if api_key else {}
         self.ca_file = ca_file
+
+    def at(self, url):
+        """Return the same at another base URL."""
+        return Api(url, self.api_key, self.ca_file)
 
     def get(self, path, timeout=5.0):
         """Return (HTTP status, text) of a question that asks for nothing to be computed."""
@@ -103,3 +107,30 @@ class Api:
     def requests(self, timeout=5.0):
         """Return C({running, waiting}), summed over the engines, or None where the metrics do not say it."""
         return self.load(timeout)[0]
+
+
+class Several:
+    """Several APIs of a node, whose load is counted as one."""
+
+    def __init__(self, apis):
+        self.apis = apis
+
+    def requests(self, timeout=5.0):
+        """Return what Api.requests() returns, added up."""
+        return self.load(timeout)[0]
+
+    def load(self, timeout=5.0):
+        """Return what Api.load() returns, added up; None for what one of them does not say. One at which nobody listens has no request."""
+        counted, refused = [], None
+        for api in self.apis:
+            try:
+                counted.append(api.load(timeout))
+            except OSError as error:
+                if not isinstance(plain_http.cause(error), ConnectionRefusedError):
+                    raise
+                refused = error
+        if refused and not counted:
+            raise refused
+        requests, tokens = zip(*counted)
+        summed = dict((key, sum(entry[key] for entry in requests)) for key in ("running", "waiting")) if all(requests) else None
+        return summed, sum(tokens) if None not in tokens else None

@@ -2,34 +2,37 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep new requests away from a group's API and watch the others end, for a few seconds."""
+"""Keep new requests away from a group's APIs and watch the others end, for a few seconds."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: drain_progress
-short_description: Keep new requests away from an API and watch the others end, for a few seconds
+short_description: Keep new requests away from the APIs of a node and watch the others end, for a few seconds
 description:
-  - Runs on the head of a group. New connections to the API's port are rejected by an nftables table of the collection's own, except those of
-    the node itself; connections that are there go on.
+  - Runs on the head of a group, or on each node of a prefill or decode group. New connections to the APIs' ports are rejected by an nftables table
+    of the collection's own, except those of the node itself; connections that are there go on.
   - Returns when no request was computed or waited for three seconds, or when O(slice_s) is over. M(ascend.vllm.serve_drain) calls it again and again.
   - What is rejected is let in again by O(state=absent), and by itself after O(expire_s).
 version_added: 0.1.0
 author:
   - ascend.vllm contributors (@ascend-vllm)
 options:
-  port:
-    description: Port of the API.
-    type: int
+  ports:
+    description: Ports of the APIs.
+    type: list
+    elements: int
     required: true
   state:
     description: V(present) keeps new connections away and watches, V(absent) lets them in again.
     type: str
     choices: [present, absent]
     default: present
-  url:
-    description: Base URL of the API, to watch its requests. Nothing is watched without it.
-    type: str
+  urls:
+    description: Base URLs of the APIs, to watch their requests, which are added up. Nothing is watched without any.
+    type: list
+    elements: str
+    default: []
   slice_s:
     description: How long to watch, in seconds. When no request is left or no answer comes by then, a little longer, until that is sure.
     type: float
@@ -56,8 +59,8 @@ attributes:
 EXAMPLES = r"""
 - name: Keep new requests away and watch for five seconds
   ascend.vllm.drain_progress:
-    port: 8000
-    url: http://198.51.100.11:8000
+    ports: [8000]
+    urls: [http://198.51.100.11:8000]
 """
 
 RETURN = r"""
@@ -70,7 +73,7 @@ why_not:
   returned: success
   type: str
 requests:
-  description: C(running) and C(waiting) as the API counted them last, null where it did not say three times in a row.
+  description: C(running) and C(waiting) as the APIs counted them last, null where one did not say it three times in a row.
   returned: success
   type: dict
 drained:
@@ -78,23 +81,23 @@ drained:
   returned: success
   type: bool
 tokens:
-  description: Tokens that the API has computed since it started; when it stands still, nothing is computed any more. Null where it did not say.
+  description: Tokens that the APIs have computed since they started; when it stands still, nothing is computed any more. Null where it did not say.
   returned: success
   type: int
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import drain, quiet
-from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several
 
 
 def main():
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "port": {"type": "int", "required": True},
+            "ports": {"type": "list", "elements": "int", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "url": {"type": "str"},
+            "urls": {"type": "list", "elements": "str", "default": []},
             "api_key": {"type": "str", "no_log": True},
             "ca_file": {"type": "path"},
             "slice_s": {"type": "float", "default": 5.0},
@@ -106,19 +109,22 @@ def main():
     result = {"changed": False, "kept_away": False, "why_not": None, "requests": None, "tokens": None, "drained": False}
     try:
         if module.check_mode:
-            result["kept_away"] = given["port"] in drain.kept_away()
+            result["kept_away"] = set(given["ports"]) <= set(drain.kept_away())
         elif given["state"] == "absent":
-            drain.let_in(given["port"])
+            for port in given["ports"]:
+                drain.let_in(port)
         else:
-            drain.keep_away(given["port"], given["expire_s"])
+            for port in given["ports"]:
+                drain.keep_away(port, given["expire_s"])
             result["kept_away"] = True
     except drain.DrainError as error:
         result["why_not"] = str(error)
         if given["state"] == "absent" and not isinstance(error, drain.NoNft):
-            module.warn("new connections to port %d are let in again only when the time is over that was asked for: %s" % (given["port"], error))
-    if given["url"] and given["state"] == "present" and not module.check_mode:
-        api = Api(given["url"], given["api_key"], given["ca_file"])
-        result["requests"], result["tokens"], result["drained"] = quiet.watch(api, given["slice_s"])
+            module.warn("new connections to port %s are let in again only when the time is over that was asked for: %s"
+                        % (", ".join(map(str, given["ports"])), error))
+    if given["urls"] and given["state"] == "present" and not module.check_mode:
+        apis = Several([Api(url, given["api_key"], given["ca_file"]) for url in given["urls"]])
+        result["requests"], result["tokens"], result["drained"] = quiet.watch(apis, given["slice_s"])
     module.exit_json(**result)
 
 

@@ -27,6 +27,11 @@ options:
     description: Whether the service is asked how many requests it has, too.
     type: bool
     default: false
+  load_urls:
+    description: Base URLs of those that are asked how many requests they have, added up, where O(url) is that of a proxy.
+    type: list
+    elements: str
+    default: []
   timeout_s:
     description: Seconds until an unanswered question counts as failed.
     type: float
@@ -94,7 +99,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import host, plain_http
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
-from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several
 
 #: Files that hold a whole vocabulary: without one of them there is no tokenizer.
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tiktoken.model")
@@ -176,6 +181,7 @@ def main():
             "container": {"type": "str"},
             "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
             "requests": {"type": "bool", "default": False},
+            "load_urls": {"type": "list", "elements": "str", "default": []},
             "timeout_s": {"type": "float", "default": 10.0},
             "weights_dir": {"type": "path", "required": True},
             "results_dir": {"type": "path", "required": True},
@@ -187,7 +193,8 @@ def main():
     api = Api(given["url"], given["api_key"], given["ca_file"]) if given["url"] else None
     if api:
         service = ask_service(api, given["timeout_s"])
-    service["requests"] = ask_requests(api, given["timeout_s"]) if api and given["requests"] else None
+    loaded = Several([api.at(url) for url in given["load_urls"]] or [api]) if api else None
+    service["requests"] = ask_requests(loaded, given["timeout_s"]) if loaded and given["requests"] else None
     container = ask_engine(given["container"], given["docker_socket"]) if given["container"] else {"started": None, "error": None}
     disk = host.describe_disk(given["results_dir"])
     free = disk["free_bytes"]

@@ -12,7 +12,8 @@ short_description: Wait until a group of nodes serves, or say which node failed 
 description:
   - Runs on every node of the group at once. Each node is watched in slices of at most O(slice_s) seconds; one decision is
     made over all nodes and ends the wait everywhere.
-  - Ready means that a completion came back from the head while every node's container runs.
+  - Ready means that a completion came back from every container with an API, the head of a serve group, each rank of a prefill or decode group,
+    while all containers run.
   - The wait fails when any container exits, and names the node whose log has the cause, the cause and its remedy (C(data/causes)), and the
     lines of the log behind it. An error that is not known is shown by its first traceback. An exit whose log says only that something
     else broke first waits a few seconds for the logs of the other nodes.
@@ -27,23 +28,26 @@ options:
     description: Empty directory on the controller that the watchers of this wait share.
     type: path
     required: true
-  hosts:
-    description: The hosts of the group.
+  units:
+    description: All containers of the group as the plan names them, the head's first. Each host watches its own.
     type: list
-    elements: str
+    elements: dict
     required: true
-  head:
-    description: The host whose API is asked.
-    type: str
-    required: true
-  container:
-    description: Name of this host's container.
-    type: str
-    required: true
-  url:
-    description: Base URL of the API.
-    type: str
-    required: true
+    suboptions:
+      name:
+        description: Name of the container.
+        type: str
+        required: true
+      host:
+        description: Its host, as the inventory names it.
+        type: str
+        required: true
+      rank:
+        description: Its first data-parallel rank.
+        type: int
+      url:
+        description: Base URL of its API as its host reaches it, where it has one.
+        type: str
   model:
     description: Served model name.
     type: str
@@ -88,10 +92,9 @@ EXAMPLES = r"""
 - name: Wait until the group answers
   ascend.vllm.group_wait:
     board: "{{ board.path }}"
-    hosts: [a2-node0, a2-node1]
-    head: a2-node0
-    container: vllm-rank0
-    url: http://198.51.100.11:8000
+    units:
+      - {name: vllm-rank0, host: a2-node0, url: "http://198.51.100.11:8000"}
+      - {name: vllm-rank2, host: a2-node1}
     model: deepseek_r1
     limit_s: 3600
     phase_limits: {starting: 1500, loading: 1500}
@@ -103,7 +106,8 @@ outcome:
   returned: always
   type: str
 host:
-  description: The host that decided it; of a failure the one that is named in the message, which need not be the first that exited.
+  description: The host that decided it, with the unit's name where it has several of the group; of a failure the one that is named in the message,
+    which need not be the first that exited.
   returned: always
   type: str
 elapsed_s:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: proxy_backends
-short_description: Take backends out of a vllm-router that runs, and put them in again
+short_description: Take backends out of a proxy that runs, and put them in again
 description:
   - With C(state=absent) the router sends no new request to the backends. Requests that they have go on; the module waits for them as long as O(wait_s)
     says. The router tries a request again elsewhere that finds a backend gone, so that none fails.
   - With C(state=present) each backend has to answer C(/health) first, for which the module waits as long as O(wait_s) says.
+  - In front of prefill and decode (O(mode=pd)) no proxy takes a backend back while it runs. Then nothing is put in, and RV(restart) says that the
+    proxy has to be started anew.
   - After a change the router's own list is read, and the module fails unless it is as wanted.
   - A router that nobody has started yet is no failure, because nobody is sent anywhere by it; RV(answers) is false then.
   - The list is the running router's. A router that is started anew has the backends of its command line again.
@@ -24,6 +26,20 @@ options:
     description: Base URL of the router.
     type: str
     required: true
+  kind:
+    description: Which proxy it is.
+    type: str
+    choices: [vllm-router, vllm-ascend]
+    default: vllm-router
+  mode:
+    description: V(replicas) of one model are behind it, or the ranks of prefill and decode groups, V(pd).
+    type: str
+    choices: [replicas, pd]
+    default: replicas
+  fresh:
+    description: Whether the backends were started anew, with O(mode=pd) and C(state=present). vllm-ascend's proxy does not tell whether it has let go of one.
+    type: bool
+    default: false
   backends:
     description: Base URLs of the backends, as the router was given them.
     type: list
@@ -81,6 +97,10 @@ answers:
   description: Whether a router listens there.
   returned: success
   type: bool
+restart:
+  description: Whether the proxy has to be started anew to have the backends again.
+  returned: success
+  type: bool
 error:
   description: Why it does not answer, or null.
   returned: success
@@ -120,12 +140,14 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, quiet
-from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import Router, RouterError, compare, is_refused, unreachable
+from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import KINDS, RouterError, compare, is_refused, proxy_of, unreachable
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 LOOK_S = 0.5
 #: Seconds for the router's own look at a backend that answered this node a moment ago.
 ADD_S = 15.0
+#: What there is to return of a proxy that nobody has started.
+NOTHING = {"changed": False, "answers": False, "restart": False, "error": None, "requests": {}, "drained": None}
 
 
 class NotYet(Exception):
@@ -155,14 +177,17 @@ def drain(backends, api_key, wait_s, clock=time.monotonic):
 
 def change(router, given, check_mode):
     """Change the router's list; see RETURN for the result, which has C(changed), too."""
-    wanted, state = given["backends"], given["state"]
-    result = dict({"changed": False, "answers": True, "error": None, "requests": {}, "drained": None}, **compare(wanted, router.workers()))
+    wanted, state, pd = given["backends"], given["state"], given["mode"] == "pd"
+    result = dict(NOTHING, answers=True, **compare(wanted, router.workers()))
     todo = {"list": [], "present": result["missing"], "absent": result["up"] + result["down"]}[state]
-    result["changed"] = bool(todo)
+    result["restart"] = pd and state == "present" and (bool(todo) or (given["fresh"] and given["kind"] == "vllm-ascend"))
+    result["changed"] = bool(todo) or result["restart"]
     if check_mode or state == "list":
         return result
-    if state == "present" and todo:
-        wait_for(todo, given["wait_s"])
+    if state == "present" and result["changed"]:
+        wait_for(todo or wanted, given["wait_s"])
+    if result["restart"]:
+        return result
     for backend in todo:
         if state == "present":
             router.add(backend, ADD_S)
@@ -170,7 +195,8 @@ def change(router, given, check_mode):
             router.remove(backend)
     result.update(compare(wanted, router.workers()))
     odd = result["missing"] if state == "present" else result["up"] + result["down"]
-    if odd:
+    # vllm-ascend's proxy lists one that it sends nobody to as long as there is any request.
+    if odd and given["kind"] == "vllm-router":
         raise RouterError("%s was asked to make %s %s, which it says it did, but its list says otherwise" % (router.url, ", ".join(odd), state))
     if state == "absent":
         if todo:
@@ -185,6 +211,9 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
+            "kind": {"type": "str", "choices": list(KINDS), "default": "vllm-router"},
+            "mode": {"type": "str", "choices": ["replicas", "pd"], "default": "replicas"},
+            "fresh": {"type": "bool", "default": False},
             "backends": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent", "list"], "default": "list"},
             "api_key": {"type": "str", "no_log": True},
@@ -194,7 +223,7 @@ def main():
         supports_check_mode=True,
     )
     given = module.params
-    router = Router(given["url"], given["api_key"])
+    router = proxy_of(given)
     remedy = "Remedy: docker logs of the proxy's container, on the host that runs it."
     try:
         result = change(router, given, module.check_mode)
@@ -202,7 +231,7 @@ def main():
         why = "%s: %s" % (given["url"], plain_http.reason(error))
         if not is_refused(error):
             module.fail_json(msg="the proxy does not answer: %s; wanted its list of backends. %s" % (why, remedy))
-        result = dict({"changed": False, "answers": False, "error": why, "requests": {}, "drained": None}, **compare(given["backends"], {}))
+        result = dict(NOTHING, error=why, **compare(given["backends"], {}))
     except RouterError as error:
         module.fail_json(msg="%s. %s" % (error, remedy))
     except NotYet as error:

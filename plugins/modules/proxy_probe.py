@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: proxy_probe
-short_description: Watch the container of a vllm-router for a few seconds
+short_description: Watch the container of a proxy for a few seconds
 description:
   - Watches the container for up to O(slice_s) seconds. Returns at once when it has ended, and when the router counts every backend.
   - The router's own count is not enough, because it takes a backend for healthy that it has not asked yet. So its list has to be exactly
@@ -26,6 +26,11 @@ options:
     description: Base URL of the router.
     type: str
     required: true
+  kind:
+    description: Which proxy it is.
+    type: str
+    choices: [vllm-router, vllm-ascend]
+    default: vllm-router
   backends:
     description: Base URLs of the backends that it should have.
     type: list
@@ -102,7 +107,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import serve_log
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
-from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import Router, state_of
+from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import KINDS, proxy_of, state_of
 
 #: Seconds between two looks inside one slice.
 LOOK_S = 0.5
@@ -133,7 +138,7 @@ def ended(engine, name, log_lines):
 def watch(engine, params):
     """Watch for one slice; see RETURN for the result."""
     result = {"phase": "running", "exit_code": None, "restarts": 0, "router": None, "telling": [], "log": []}
-    router, end = Router(params["url"], params["api_key"]), time.monotonic() + params["slice_s"]
+    router, end = proxy_of(params), time.monotonic() + params["slice_s"]
     while True:
         phase, exit_code, restarts = look(engine, params["container"], params["restarts"])
         result.update(phase=phase, exit_code=exit_code, restarts=restarts)
@@ -156,6 +161,7 @@ def main():
         argument_spec={
             "container": {"type": "str", "required": True},
             "url": {"type": "str", "required": True},
+            "kind": {"type": "str", "choices": list(KINDS), "default": "vllm-router"},
             "backends": {"type": "list", "elements": "str", "required": True},
             "api_key": {"type": "str", "no_log": True},
             "restarts": {"type": "int"},

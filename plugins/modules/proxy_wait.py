@@ -25,6 +25,11 @@ options:
     description: Base URL of the proxy.
     type: str
     required: true
+  kind:
+    description: Which proxy it is.
+    type: str
+    choices: [vllm-router, vllm-ascend]
+    default: vllm-router
   backends:
     description: Base URLs of the backends that it should have.
     type: list

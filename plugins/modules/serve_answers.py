@@ -33,6 +33,11 @@ options:
     description: Number of data-parallel ranks that have to answer.
     type: int
     default: 1
+  rank_urls:
+    description: Base URLs of the ranks, by rank, of a group each rank of which answers by itself. Without any they are asked by way of O(url).
+    type: list
+    elements: str
+    default: []
   depth:
     description: How much is asked.
     type: str
@@ -202,6 +207,7 @@ def main():
             "url": {"type": "str", "required": True},
             "model": {"type": "str", "required": True},
             "ranks": {"type": "int", "default": 1},
+            "rank_urls": {"type": "list", "elements": "str", "default": []},
             "depth": {"type": "str", "choices": ["completion", "full"], "default": "completion"},
             "prompt": {"type": "str", "default": PROMPT},
             "max_tokens": {"type": "int", "default": 50, "no_log": False},

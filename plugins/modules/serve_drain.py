@@ -10,7 +10,8 @@ DOCUMENTATION = r"""
 module: serve_drain
 short_description: Keep new requests away from a group and wait until those that were accepted have ended
 description:
-  - Runs on the head of a group. Keeps new connections away from the API's port (M(ascend.vllm.drain_progress)) and waits, in slices and with
+  - Runs on the head of a group, or on each node of a prefill or decode group. Keeps new connections away from the ports of its APIs
+    (M(ascend.vllm.drain_progress)) and waits, in slices and with
     progress on the terminal, until no request is computed or waits.
   - Does not wait longer than O(limit_s), nor for requests of which no token comes and none ends for O(stall_s), nor for an API that does not say
     how many requests it has. What is left then is said and counted; nothing fails for it.
@@ -20,13 +21,15 @@ version_added: 0.1.0
 author:
   - ascend.vllm contributors (@ascend-vllm)
 options:
-  port:
-    description: Port of the API.
-    type: int
+  ports:
+    description: Ports of the APIs.
+    type: list
+    elements: int
     required: true
-  url:
-    description: Base URL of the API.
-    type: str
+  urls:
+    description: Their base URLs.
+    type: list
+    elements: str
     required: true
   limit_s:
     description: How long to wait at most, in seconds. With V(0) nothing is kept away and nobody waited for.
@@ -58,8 +61,8 @@ attributes:
 EXAMPLES = r"""
 - name: Let requests end, for five minutes at most
   ascend.vllm.serve_drain:
-    port: 8000
-    url: http://198.51.100.11:8000
+    ports: [8000]
+    urls: [http://198.51.100.11:8000]
     limit_s: 300
 """
 

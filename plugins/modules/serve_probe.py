@@ -2,39 +2,38 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Watch one unit for a few seconds while its group starts."""
+"""Watch the units of one node for a few seconds while their group starts."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: serve_probe
-short_description: Watch one serving container for a few seconds
+short_description: Watch serving containers of one node for a few seconds
 description:
-  - Watches the container for up to O(slice_s) seconds and returns at once when it is not running any more.
-  - On the head of a group it also asks C(/health) and, once that says 200, for a completion of one token; only a completion
-    counts as ready, because C(/health) goes on saying 200 with a peer dead or its link down.
+  - Watches the containers at once for up to O(slice_s) seconds, and returns as soon as one of them is not running any more, or all that have
+    an API answer.
+  - Of a container with an API it also asks C(/health) and, once that says 200, for a completion of one token; only a completion
+    counts as ready, because C(/health) goes on saying 200 with a peer dead or its link down. Ranks of prefill and decode groups compute a
+    completion that is asked of them alone wholly by themselves, and keep nothing of it for a transfer.
   - From the log it tells how far the start has come, and the lines that may say what goes wrong.
   - A wait is a loop of such slices, see P(ascend.vllm.group_wait#module).
 version_added: 0.1.0
 author:
   - ascend.vllm contributors (@ascend-vllm)
 options:
-  container:
-    description: Name of the container.
-    type: str
+  units:
+    description: What to watch, the base URL of its API, or null where it has none, by the name of the container.
+    type: dict
     required: true
   slice_s:
     description: How long to watch, in seconds.
     type: float
     default: 5.0
-  url:
-    description: Base URL of the API, on the head only.
-    type: str
   model:
-    description: Served model name, needed with O(url).
+    description: Served model name, needed where a unit has a URL.
     type: str
   log_lines:
-    description: How many of the last log lines to return when the container has exited.
+    description: How many of the last log lines to return of a container that has exited.
     type: int
     default: 40
 extends_documentation_fragment:
@@ -51,55 +50,61 @@ attributes:
 EXAMPLES = r"""
 - name: Watch the head for five seconds
   ascend.vllm.serve_probe:
-    container: vllm-rank0
-    url: http://198.51.100.11:8000
+    units: {vllm-rank0: "http://198.51.100.11:8000"}
     model: deepseek_r1
   register: probe
 """
 
 RETURN = r"""
-phase:
-  description: V(running), V(ready) (a completion came back), V(exited) or V(absent).
-  returned: success
-  type: str
-exit_code:
-  description: Exit status of an exited container.
-  returned: success
-  type: int
-health:
-  description: HTTP status of C(/health), null while the port refuses connections or where it was not asked.
-  returned: success
-  type: int
-error:
-  description: What went wrong with the last question to the API, or the engine's own error text for an exited container.
-  returned: success
-  type: str
-last_line:
-  description: Last line of the container's log.
-  returned: success
-  type: str
-startup:
-  description:
-    - How far the start has come by the last line of the log that is about it, null where the lines that were read are about none.
-    - C(phase) is V(loading), V(compiling), V(waiting) (this node's engines wait for those of other nodes) or V(ready) (the API is up).
-    - C(step) is V(81/163) while shards are loaded or graphs captured, V(2 local, 2 remote) for engines that are waited for, else empty.
+units:
+  description: What is known of each container, by its name.
   returned: success
   type: dict
-telling:
-  description:
-    - Lines of the log that may say what goes wrong, the first traceback whole. A container that runs is read a few hundred lines back,
-      one that has exited some thousand; what several processes say alike is there once.
-  returned: success
-  type: list
-  elements: str
-log:
-  description: The last lines of the log of an exited container.
-  returned: success
-  type: list
-  elements: str
+  contains:
+    phase:
+      description: V(running), V(ready) (a completion came back), V(exited) or V(absent).
+      returned: success
+      type: str
+    exit_code:
+      description: Exit status of an exited container.
+      returned: success
+      type: int
+    health:
+      description: HTTP status of C(/health), null while the port refuses connections or where it was not asked.
+      returned: success
+      type: int
+    error:
+      description: What went wrong with the last question to the API, or the engine's own error text for an exited container.
+      returned: success
+      type: str
+    last_line:
+      description: Last line of the container's log.
+      returned: success
+      type: str
+    startup:
+      description:
+        - How far the start has come by the last line of the log that is about it, null where the lines that were read are about none.
+        - C(phase) is V(loading), V(compiling), V(waiting) (this node's engines wait for those of other nodes) or V(ready) (the API is up).
+        - C(step) is V(81/163) while shards are loaded or graphs captured, V(2 local, 2 remote) for engines that are waited for, else empty.
+      returned: success
+      type: dict
+    telling:
+      description:
+        - Lines of the log that may say what goes wrong, the first traceback whole. A container that runs is read a few hundred lines back,
+          one that has exited some thousand; what several processes say alike is there once.
+      returned: success
+      type: list
+      elements: str
+    log:
+      description: The last lines of the log of an exited container.
+      returned: success
+      type: list
+      elements: str
 """
 
+import concurrent.futures
 import ssl
+import threading
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -150,15 +155,15 @@ def ended(engine, name, log_lines, since):
     return {"startup": serve_log.stage(lines), "telling": serve_log.telling(lines, EXIT_BYTES), "log": lines[-log_lines:] if log_lines > 0 else []}
 
 
-def ask(params, left):
-    """Ask the API within C(left) seconds. Return (health, answered, error)."""
-    service = Api(params["url"], params["api_key"], params["ca_file"])
+def ask(url, params, left):
+    """Ask an API within C(left) seconds. Return (health, answered, error)."""
+    service = Api(url, params["api_key"], params["ca_file"])
     try:
         health = service.health(min(2.0, left))
     except OSError as error:
         cause = plain_http.cause(error)
         # A port that refuses is a start that goes on; TLS that fails will fail again.
-        return None, False, "%s: %s" % (params["url"], cause) if isinstance(cause, (ssl.SSLError, FileNotFoundError)) else None
+        return None, False, "%s: %s" % (url, cause) if isinstance(cause, (ssl.SSLError, FileNotFoundError)) else None
     if health != 200:
         return health, False, None
     try:
@@ -170,48 +175,59 @@ def ask(params, left):
     return health, False, "/health says 200, but /v1/completions answered HTTP %d: %s" % (status, text[:300])
 
 
-def watch(engine, params):
-    """Watch for one slice; see RETURN for the result."""
+def watch(engine, name, url, params, over):
+    """Watch one unit for one slice, or until C(over) is set; see RETURN for the result."""
     result = {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "", "startup": None, "telling": [], "log": []}
     end = time.monotonic() + params["slice_s"]
     while True:
-        phase, exit_code, error, started = look(engine, params["container"])
+        phase, exit_code, error, started = look(engine, name)
         if phase != "running":
-            said = ended(engine, params["container"], params["log_lines"], started) if phase == "exited" else {}
+            said = ended(engine, name, params["log_lines"], started) if phase == "exited" else {}
+            over.set()
             return dict(result, phase=phase, exit_code=exit_code, error=error, **said)
         left = end - time.monotonic()
-        if params["url"] and left > 0:
-            result["health"], answered, result["error"] = ask(params, max(left, LOOK_S))
+        if url and left > 0:
+            result["health"], answered, result["error"] = ask(url, params, max(left, LOOK_S))
             if answered:
                 result["phase"] = "ready"
                 return result
-        if end - time.monotonic() <= LOOK_S:
-            result.update(recent(engine, params["container"], started))
+        if end - time.monotonic() <= LOOK_S or over.wait(LOOK_S):
+            result.update(recent(engine, name, started))
             return result
-        time.sleep(LOOK_S)
+
+
+def watch_all(engine, params):
+    """Watch all units at once; return name -> what is known of it."""
+    over = threading.Event()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=len(params["units"])) as beside:
+        seen = [(name, beside.submit(watch, engine, name, url, params, over)) for name, url in params["units"].items()]
+        return dict((name, found.result()) for name, found in seen)
 
 
 def main():
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "container": {"type": "str", "required": True},
+            "units": {"type": "dict", "required": True},
             "slice_s": {"type": "float", "default": 5.0},
-            "url": {"type": "str"},
             "model": {"type": "str"},
             "api_key": {"type": "str", "no_log": True},
             "ca_file": {"type": "path"},
             "log_lines": {"type": "int", "default": 40},
             "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
         },
-        required_by={"url": ["model"]},
         supports_check_mode=True,
     )
+    urls = sorted(url for url in module.params["units"].values() if url)
+    if urls and not module.params["model"]:
+        module.fail_json(msg="found no model with %s, wanted the name that is served there. Remedy: state model" % ", ".join(urls))
+    if not module.params["units"]:
+        module.exit_json(changed=False, units={})
     try:
-        result = watch(DockerEngine(module.params["docker_socket"]), module.params)
+        result = watch_all(DockerEngine(module.params["docker_socket"]), module.params)
     except OSError as error:
         module.fail_json(msg="the Docker engine does not answer: %s. Remedy: systemctl status docker" % error)
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, units=result)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ options:
         description: Number of data-parallel ranks that have to answer.
         type: int
         default: 1
+      rank_urls:
+        description: Base URLs of the ranks, by rank, of a group each rank of which answers by itself.
+        type: list
+        elements: str
+        default: []
       ca_file:
         description: Certificates on the node that vouch for the service, where O(services[].url) is C(https).
         type: path
@@ -78,6 +83,11 @@ options:
         description: Base URL.
         type: str
         required: true
+      kind:
+        description: Which proxy it is.
+        type: str
+        choices: [vllm-router, vllm-ascend]
+        default: vllm-router
       model:
         description: Served model name.
         type: str
@@ -175,8 +185,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, drain, tools
 from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import QUICK_S, ask_ranks, completion, why
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
-from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import Router, state_of
-from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
+from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import KINDS, proxy_of, state_of
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several
 
 
 def ask(name, question, **words):
@@ -239,7 +249,7 @@ def ask_service(service, api_key, timeout):
         result["health"] = api.health(QUICK_S)
         result["models_status"], result["models"] = api.models(QUICK_S)
         # Before this run asks for completions of its own.
-        result["requests"] = api.requests(QUICK_S)
+        result["requests"] = Several([api.at(url) for url in service["rank_urls"]] or [api]).load()[0]
     except (OSError, ValueError) as error:
         result["health_error"] = why(error)
     said = result["completion"] = completion(api, service["model"], timeout)
@@ -247,13 +257,13 @@ def ask_service(service, api_key, timeout):
         result["ranks"] = [dict(said, rank=0)]
     elif said["answered"] or (result["health"] == 200 and (said["timed_out"] or (said["status"] or 0) >= 500)):
         # Where one hangs or fails, the others may still answer.
-        result["ranks"] = ask_ranks(api, service["model"], service["ranks"], timeout)
+        result["ranks"] = ask_ranks(api, service["model"], service["ranks"], timeout, urls=service["rank_urls"])
     return result
 
 
 def ask_proxy(proxy, api_key, timeout):
     """Return what one proxy says of its backends, and a completion through it; see RETURN."""
-    router = state_of(Router(proxy["url"], api_key), proxy["backends"])
+    router = state_of(proxy_of(dict(proxy, api_key=api_key)), proxy["backends"])
     router.pop("ready")
     return {"router": router, "completion": completion(Api(proxy["url"], api_key), proxy["model"], timeout)}
 
@@ -279,11 +289,13 @@ def main():
                 "url": {"type": "str", "required": True},
                 "model": {"type": "str", "required": True},
                 "ranks": {"type": "int", "default": 1},
+                "rank_urls": {"type": "list", "elements": "str", "default": []},
                 "ca_file": {"type": "path"},
             }},
             "proxies": {"type": "list", "elements": "dict", "default": [], "options": {
                 "name": {"type": "str", "required": True},
                 "url": {"type": "str", "required": True},
+                "kind": {"type": "str", "choices": list(KINDS), "default": "vllm-router"},
                 "model": {"type": "str", "required": True},
                 "backends": {"type": "list", "elements": "str", "required": True},
             }},

@@ -24,7 +24,7 @@ import shlex
 from functools import lru_cache
 from pathlib import Path
 
-from . import commandline, gates, inputs
+from . import commandline, gates, inputs, proxies
 from . import data as data_folders
 from .answers import LABEL, PURPOSE
 from .messages import CONTROLLER, check, did_you_mean, known_names, plain, shown
@@ -281,7 +281,7 @@ def gate_checks(settings: dict, plan: dict, data: dict) -> list:
     Of a run that is to come; its command line is not known yet. A context that the plan does not state as a number is left to the service.
     """
     client, checks = data["clients"][settings["tool"]], []
-    for name, group in plan["groups"].items():
+    for name, group in proxies.measured(plan).items():
         for record in _planned(settings, group, data):
             gate, why = gates.find(data["gates"], record, planned=True)[::2]
             if gate is None:

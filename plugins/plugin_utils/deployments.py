@@ -48,11 +48,19 @@ def put_back(plan: dict, kept: dict) -> dict:
             raise DeploymentError(
                 f"{host} had {then['local_ip']} on {then['nic_name']} then, the inventory has {now['local_ip']} on {now['nic_name']}. "
                 "Remedy: deploy the old settings with site.yml, which computes addresses anew.")
+    # A record of an earlier release does not say of a unit where it answers, nor of a group which units it has.
+    entry, then = dict(kept["entry"]), {host: [dict(unit) for unit in there["units"]] for host, there in kept["hosts"].items()}
+    for unit in [unit for units in then.values() for unit in units]:
+        unit.setdefault("api", None if unit["headless"] else {**{key: entry["api"][key] for key in ("address", "port", "url", "ca_file")},
+                                                              "ranks": entry["data_parallel_size"]})
+    entry.setdefault("units", [{"name": unit["name"], "host": host, "rank": unit["rank"], "url": unit["api"] and unit["api"]["url"]}
+                               for host in wanted for unit in then[host]])
+    entry.setdefault("rank_urls", [])
     hosts = {
-        host: {**entry, "units": [unit for unit in entry["units"] if unit["group"] != name] + kept["hosts"].get(host, {"units": []})["units"]}
-        for host, entry in plan["hosts"].items()
+        host: {**there, "units": [unit for unit in there["units"] if unit["group"] != name] + then.get(host, [])}
+        for host, there in plan["hosts"].items()
     }
-    return {**plan, "groups": {**plan["groups"], name: kept["entry"]}, "hosts": hosts}
+    return {**plan, "groups": {**plan["groups"], name: entry}, "hosts": hosts}
 
 
 def without(plan: dict, name: str) -> dict:
@@ -91,7 +99,7 @@ def switch_lines(plan: dict, hostvars, begun: float, way: str = "forth") -> list
     """Return one line a group of what became of a switch that began at ``begun`` (seconds since 1970-01-01 UTC, by the controller's clock).
 
     The heads' facts say, by group, when the old service was told to stop and when a completion came back (``serve_launch_times``; going back,
-    ``serve_switch_before`` has those of the way forth), and what became of the requests (``serve_stop_requests``).
+    ``serve_switch_before`` has those of the way forth), and those of every host with an API what became of the requests (``serve_stop_requests``).
     """
     found = []
     for name, group in plan["groups"].items():
@@ -112,15 +120,15 @@ def switch_lines(plan: dict, hostvars, begun: float, way: str = "forth") -> list
         behind = any(name in proxy["groups"] and len(proxy["groups"]) > 1 for proxy in (plan.get("proxies") or {}).values())
         seconds = f"{served - stopped:.0f} s"
         gap = f"the others behind the proxy served alone for {seconds}" if behind else f"nobody was served for {seconds}"
-        found.append(f"{what} {again}; {gap}, {_cut_off((facts.get('serve_stop_requests') or {}).get(name) or {})}")
+        drained = [(hostvars[host].get("serve_stop_requests") or {}).get(name) or {} for host in group["hosts"]]
+        found.append(f"{what} {again}; {gap}, {_cut_off(drained)}")
     return found
 
 
-def _cut_off(drained) -> str:
-    """Return how many requests the end of the old service cut off; ``drained`` is what serve_drain said, empty where nothing was running."""
-    if "outcome" not in drained:
-        return "no request was cut off"
-    if drained["left"] is None:
+def _cut_off(drained: list) -> str:
+    """Return how many requests the end of the old service cut off; ``drained`` is what serve_drain said by host, empty where nothing was running."""
+    left = [entry["left"] for entry in drained if "outcome" in entry]
+    if None in left:
         return "it is not known how many requests were cut off"
-    cut = sum(drained["left"].values())
+    cut = sum(sum(entry.values()) for entry in left)
     return f"{cut} requests were cut off" if cut else "no request was cut off"

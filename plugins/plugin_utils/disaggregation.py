@@ -31,6 +31,8 @@ PCIE, ROCE = "HCCL_INTRA_PCIE_ENABLE", "HCCL_INTRA_ROCE_ENABLE"
 #: In a container that has its own NPUs only, they are numbered from 0; whatever is set here would name others
 #: (vllm-ascend pull requests 12959 and 16256).
 VISIBLE = "ASCEND_RT_VISIBLE_DEVICES"
+#: What has to be in the container of a rank: without them what comes out is wrong, and nothing says so (vllm-ascend issue 7711).
+HCCN_CONF, HCCN_TOOL = "/etc/hccn.conf", "/usr/local/Ascend/driver/tools/hccn_tool"
 
 
 def is_pd(group) -> bool:
@@ -113,6 +115,16 @@ def _options(group) -> None:
         refuse(group, "pd_options", "vllm_tls_certificate_file", f"TLS in a group of role {group.role}", "no TLS there: a proxy asks each rank over HTTP",
                "remove vllm_tls_certificate_file and vllm_tls_key_file for this group, and keep the ports of its hosts to the network between the nodes.")
     _connector(group)
+    _mounts(group)
+
+
+def _mounts(group) -> None:
+    """Refuse hardware data of a site by which a rank's container would lack what the connector needs in there."""
+    targets = [entry["target"] for entry in group.machine.get("mounts") or []]
+    for path in (HCCN_CONF, HCCN_TOOL):
+        if path not in targets:
+            refuse(group, "pd_mounts", "vllm_data_dirs", f"no mount {path} in the data of hardware {group.hardware}", f"{path} in the container of each rank",
+                   f"add a mount with target: {path} to that hardware's entry; without it the output is wrong, and nothing says so.")
 
 
 def _finegrained(group, sizes: object) -> None:

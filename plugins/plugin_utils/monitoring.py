@@ -45,13 +45,13 @@ def _of_proxy(name: str, proxy: dict, job: str) -> dict:
 
 def _scrape_config(name: str, group: dict, job: str, stated: str | None) -> dict:
     """Return the entry of one group."""
-    ranks = group.get("ranks") or []
-    if stated and len(ranks) > 1:
+    apis = [unit["url"] for unit in group["units"] if unit["url"]]
+    if stated and len(apis) > 1:
         raise ValueError(
-            f"monitoring_urls names group {name}, of which each of {len(ranks)} ranks answers for itself. Wanted: groups that answer at one address. "
+            f"monitoring_urls names group {name}, of which each of {len(apis)} ranks answers for itself. Wanted: groups that answer at one address. "
             "Remedy: take it out; Prometheus has to reach the ranks' own ports."
         )
-    urls = [_split(stated, f"monitoring_urls of group {name}")] if stated else [urlsplit(api["url"]) for api in ranks or [group["api"]]]
+    urls = [_split(stated, f"monitoring_urls of group {name}")] if stated else [urlsplit(api) for api in apis]
     url = urls[0]
     if not stated and LOOPBACK.match(url.hostname):
         raise ValueError(

@@ -56,6 +56,27 @@ def on_host(plan: dict, host: str) -> list:
     return [proxy for proxy in (plan.get("proxies") or {}).values() if proxy["host"] == host]
 
 
+def measured(plan: dict) -> dict:
+    """Return name -> entry of the groups of a plan that a client measures, each with the address that it asks.
+
+    Prefill and decode groups serve together: the first decode group stands for all of them, at the proxy's address, and its ``load_urls`` say how
+    many requests there are. Raises ValueError where there is no proxy for them.
+    """
+    groups = plan["groups"]
+    halves = {name: group for name, group in groups.items() if group["role"] != "serve"}
+    first = next((name for name, group in halves.items() if group["role"] == "decode"), None)
+    found = {name: group for name, group in groups.items() if name not in halves}
+    if first is None:
+        return found
+    proxy = next((entry for entry in (plan.get("proxies") or {}).values() if entry["mode"] == "pd"), None)
+    if proxy is None:
+        raise ValueError(f"found no proxy in front of the groups {', '.join(halves)}, wanted one: a rank alone shows nothing of how they serve together. "
+                         "Remedy: leave vllm_proxy out, or set its kind to vllm-router.")
+    api = {**groups[first]["api"], **{key: proxy[key] for key in ("address", "port", "url")}, "tls": False, "ca_file": None}
+    urls = [url for group in halves.values() for url in group["rank_urls"]]
+    return {**found, first: {**groups[first], "api": api, "load_urls": urls}}
+
+
 def listening(proxy: dict) -> dict:
     """Return port -> the variable that sets it, of what a proxy of a plan listens on."""
     found = {proxy["port"]: "vllm_proxy.port", proxy["prometheus_port"]: "vllm_proxy.prometheus_port"}
@@ -76,6 +97,11 @@ def judge(proxy: dict, members: list) -> None:
     if proxy["kind"] == "vllm-ascend" and not proxy["pd"]:
         refuse(first, "vllm_proxy", "kind: vllm-ascend, without prefill and decode groups", "kind vllm-router in front of plain replicas",
                "set kind: vllm-router.")
+    if proxy["pd"] and first.settings["vllm_api_key_file"]:
+        # Both send the ranks a key of their own, whatever the client sends (vllm_pd_router.rs; auth_headers of the example).
+        first.checks.append(check(
+            first.head, "proxy", "vllm_api_key_file", f"a key for the ranks, and port {proxy['port']} of {proxy['host']}, at which {proxy['kind']} asks for none",
+            "clients that are meant to be served", "keep the port to their network, or put a reverse proxy that checks keys in front.", "warn"))
     for group in [] if proxy["pd"] else groups:
         if group.settings["vllm_tls_certificate_file"]:
             refuse(group, "vllm_tls_certificate_file", f"group {group.name}: TLS behind the proxy", "no TLS there: the proxy speaks HTTP to its backends",
@@ -173,9 +199,7 @@ def _router(proxy: dict, behind: list) -> list:
             argv += [word for backend in behind if backend["role"] == side for word in (f"--{side}", backend["url"])]
     else:
         argv += ["--worker-urls", *(backend["url"] for backend in behind)]
-    argv += ["--policy", proxy["policy"]]
-    if proxy["pd"]:
-        return argv + ["--kv-connector", "nixl", "--worker-startup-check-interval", "2"]
+    argv += ["--policy", proxy["policy"]] + ["--kv-connector", "nixl"] * proxy["pd"]
     # Its own 30 and 60 s are long for a proxy that starts when its backends serve, and for one of them that is gone.
     return argv + ["--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
 

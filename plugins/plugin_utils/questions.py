@@ -17,10 +17,13 @@ def ports_of(unit: dict, groups: dict) -> dict:
     """Return port -> the variable or service it belongs to, for the ports a unit listens on at its host."""
     base = int(unit["env"].get("HCCL_IF_BASE_PORT") or HCCL_BASE_PORT)
     ports = {port: "HCCL_IF_BASE_PORT" for port in range(base, base + HCCL_PORTS)}
+    group, kv_ports = groups[unit["group"]], unit.get("kv_ports")
+    if unit["api"]:
+        ports[unit["api"]["port"]] = "vllm_rank_port" if kv_ports else "vllm_port"
+    if kv_ports:
+        ports.update(dict.fromkeys(range(kv_ports[0], kv_ports[1] + 1), "vllm_kv_port"))
     if unit["head"]:
-        group = groups[unit["group"]]
-        ports[group["api"]["port"]] = "vllm_port"
-        if len(group["hosts"]) > 1:
+        if len(group["hosts"]) > 1 or kv_ports and group["data_parallel_size"] > 1:
             ports[group["rpc_port"]] = "vllm_data_parallel_rpc_port"
         if group["supervise"]["port"]:
             ports[group["supervise"]["port"]] = "vllm_watch_port"
@@ -42,8 +45,8 @@ def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> 
     paths |= {device for unit in units for device in unit["devices"]}
     weights = [groups[unit["group"]]["weights"] for unit in units if unit["head"]]
     # A copy comes from the other nodes: the hub need not be reached from here.
-    copies = [groups[unit["group"]]["weights"] for unit in units if not unit["head"] and groups[unit["group"]]["weights"]["target"] == "local"]
-    weights += [dict(entry, ask_hub=False) for entry in copies]
+    copies = {unit["group"]: groups[unit["group"]]["weights"] for unit in units if not on_head(unit, groups)}
+    weights += [dict(entry, ask_hub=False) for entry in copies.values() if entry["target"] == "local"]
     return {
         "paths": sorted(paths),
         "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))
@@ -61,9 +64,15 @@ def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> 
     }
 
 
+def on_head(unit: dict, groups: dict) -> bool:
+    """Return whether a unit is on the head of its group, where a prefill or decode group may have several."""
+    group = groups[unit["group"]]
+    return unit["head"] or any(entry["name"] == unit["name"] and entry["host"] == group["head"] for entry in group["units"])
+
+
 def copied_image(unit: dict, groups: dict) -> bool:
     """Return whether a unit's host gets its image from the head of the group."""
-    return not unit["head"] and groups[unit["group"]]["image_fanout"] == "head"
+    return not on_head(unit, groups) and groups[unit["group"]]["image_fanout"] == "head"
 
 
 def rpc_ports(units: list, groups: dict) -> list:

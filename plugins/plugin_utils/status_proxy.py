@@ -13,9 +13,10 @@ SHOWN = ("kind", "host", "url", "groups", "served_model_name")
 
 
 def questions(host: str, plan: dict) -> list:
-    """Return ``[{name, url, model, backends}]``, what a host is asked of the proxies that run there."""
+    """Return ``[{name, url, kind, model, backends}]``, what a host is asked of the proxies that run there."""
     return [
-        {"name": proxy["name"], "url": proxy["url"], "model": proxy["served_model_name"], "backends": [backend["url"] for backend in proxy["backends"]]}
+        {"name": proxy["name"], "url": proxy["url"], "kind": proxy["kind"], "model": proxy["served_model_name"],
+         "backends": [backend["url"] for backend in proxy["backends"]]}
         for proxy in (plan.get("proxies") or {}).values()
         if proxy["host"] == host
     ]

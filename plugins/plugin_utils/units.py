@@ -72,13 +72,17 @@ def assemble(groups: list, settled: dict, request: dict, said: list) -> dict:
         shm = group.host_setting("vllm_shm_size", request["inputs"])
         head_ip = settled[group.head].local_ip
         quiet = _no_proxy(group, settled)
-        plan["groups"][group.name] = _group_entry(group, settled, weights, image)
+        plan["groups"][group.name] = entry = _group_entry(group, settled, weights, image)
         for block in group.blocks:
             for index, part in enumerate(_slices(group, block)):
                 unit = _unit(group, block, part, head_ip, weights, image, shm[block.host])
                 if disaggregation.is_pd(group):
                     _rank_unit(unit, group, part, head_ip, group.rank_port + index)
                 unit["no_proxy"] = quiet(block.host)
+                unit["api"] = _unit_api(group, unit, entry["api"], settled[block.host].local_ip)
+                entry["units"].append({"name": unit["name"], "host": block.host, "rank": unit["rank"], "url": unit["api"] and unit["api"]["url"]})
+                if disaggregation.is_pd(group):
+                    entry["rank_urls"].append(unit["api"]["url"])
                 plan["hosts"][block.host]["units"].append(unit)
     proxy = proxies.choose(groups, settled, request)
     if proxy:
@@ -107,6 +111,7 @@ def _rank_unit(unit: dict, group, part: ranks.Slice, head_ip: str, port: int) ->
             "headless": False,
             "port": port,
             "kv_ports": [first, first + group.tensor_parallel_size - 1],
+            "start": {**unit["start"], "readable": [disaggregation.HCCN_CONF], "executable": [disaggregation.HCCN_TOOL]},
             "argv": [*unit["argv"][:3], *commandline.render(flags)],
         }
     )
@@ -187,11 +192,14 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
     """Return what every role may want to know of a group."""
     env, _reasons = group.envs[group.head]
     return {
-        **_transfer(group, settled),
+        **_transfer(group),
         "role": group.role,
         "head": group.head,
         "hosts": group.hosts,
         "addresses": {host: settled[host].local_ip for host in group.hosts},
+        # All containers in their order, filled in one by one, and where each rank answers, if it does by itself.
+        "units": [],
+        "rank_urls": [],
         "data_parallel_size": group.data_parallel_size,
         "tensor_parallel_size": group.tensor_parallel_size,
         "model": group.settings["vllm_model"],
@@ -217,16 +225,13 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
     }
 
 
-def _transfer(group, settled: dict) -> dict:
-    """Return what only prefill and decode groups have: every rank's API, and the ports for KV transfer by host, first and last."""
+def _transfer(group) -> dict:
+    """Return what only prefill and decode groups have: the ports for KV transfer by host, first and last."""
     if not disaggregation.is_pd(group):
         return {}
-    apis = [{"unit": unit, "rank": rank, "host": host, "port": port, "url": f"http://{settled[host].local_ip}:{port}"}
-            for unit, rank, host, port in proxies.api_ports(group)]
     return {
         "kv_port": group.kv_port,
         "kv_ports": {block.host: list(disaggregation.kv_slice(group, block)) for block in group.blocks},
-        "ranks": apis,
         "colocated": sorted(group.colocated),
     }
 
@@ -249,6 +254,18 @@ def _api(group, local_ip: str) -> dict:
         "url": f"{'https' if tls else 'http'}://{address}:{port}",
         "ca_file": f"{ETC_ROOT}/{proxies.unit_name(group, first)}/{TLS_CA}" if tls else None,
     }
+
+
+def _unit_api(group, unit: dict, api: dict, local_ip: str) -> dict | None:
+    """Return ``{address, port, url, ca_file, ranks}`` of what a unit answers at, as its own host reaches it, None for a headless one.
+
+    ``api``: that of the group. ``ranks``: how many data-parallel ranks answer there.
+    """
+    if unit["headless"]:
+        return None
+    if not disaggregation.is_pd(group):
+        return {**{key: api[key] for key in ("address", "port", "url", "ca_file")}, "ranks": group.data_parallel_size}
+    return {"address": local_ip, "port": unit["port"], "url": f"http://{local_ip}:{unit['port']}", "ca_file": None, "ranks": 1}
 
 
 def _tls(group) -> dict | None:
@@ -342,6 +359,9 @@ def _unit(group, block: ranks.Block, part: ranks.Slice, head_ip: str, weights: d
             "set_env": list(start["set_env"]),
             "ld_preload": list(start["ld_preload"][group.settings["vllm_image_os"]]),
             "ld_library_path": list(start["ld_library_path"]),
+            # What the container has to have before anything is started in there.
+            "readable": [],
+            "executable": [],
         },
         "npus_required_hardware": group.hardware,
     }

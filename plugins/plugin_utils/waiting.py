@@ -99,11 +99,21 @@ class Finding:
         return self.value, not self.exited, self.rank, self.state.get("since") or 0.0
 
 
-def decide(states: dict, hosts: list, head: str, elapsed_s: float, limit_s: float, causes=None, language: str = "en", phase_limits=None):
+def places(units: list) -> dict:
+    """Return name of a unit -> where it is, as a person is told: its host, and its name where that host has several units of the group.
+
+    ``units``: those of a group of the plan, ``[{name, host, ..}]``.
+    """
+    here = [unit["host"] for unit in units]
+    return {unit["name"]: unit["host"] if here.count(unit["host"]) == 1 else f"{unit['host']} ({unit['name']})" for unit in units}
+
+
+def decide(states: dict, hosts: list, asked: list, elapsed_s: float, limit_s: float, causes=None, language: str = "en", phase_limits=None):
     """Return None (go on waiting) or ``{outcome: ready|failed|timeout, host, message}``.
 
     ``states`` is host -> the newest state that its watcher posted: ``{phase: running|ready|exited|absent|unreachable, exit_code, error,
-    last_line, log, health}`` and what ``Watch.state`` adds. A group is ready when its head got a completion and every other node runs.
+    last_line, log, health}`` and what ``Watch.state`` adds. Where a host has several units of the group, "host" is one of them (see ``places``).
+    ``asked``: those with an API, the head first; a group is ready when each of them gave a completion and all others run.
     When a container has exited, the node is named whose log has the cause, be it another one; an exit without a cause of its own waits
     up to ``HOLD_S`` for the others' logs. ``phase_limits``: phase -> seconds that a node may be in it without progress.
     """
@@ -117,8 +127,9 @@ def decide(states: dict, hosts: list, head: str, elapsed_s: float, limit_s: floa
         if state["phase"] == "unreachable" and state.get("misses", 0) >= LOST_AFTER:
             return _outcome("failed", host, words["lost"].format(host=host, count=state["misses"], error=state.get("error")))
     running = all(states.get(host, {}).get("phase") in ("running", "ready") for host in hosts)
-    if running and states.get(head, {}).get("phase") == "ready":
-        return _outcome("ready", head, words["completed"].format(host=head, seconds=f"{elapsed_s:.0f}"))
+    head = asked[0]
+    if running and all(states[host]["phase"] == "ready" for host in asked):
+        return _outcome("ready", head, words["completed"].format(host=", ".join(asked), seconds=f"{elapsed_s:.0f}"))
     so_far = "; ".join(f"{host}: {summary(states.get(host), language)}" for host in hosts)
     stuck = _stuck(found, phase_limits or {})
     if elapsed_s >= limit_s:

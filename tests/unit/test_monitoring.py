@@ -81,8 +81,8 @@ def test_two_groups_one_with_tls_and_thresholds_of_the_site(tmp_path, promtool):
     authority.write_text("-----BEGIN CERTIFICATE-----\n")
     base = {"model": "m", "release": "v0.13.0", "hardware": "a3"}
     groups = {
-        "a": {**base, "tls": None, "api": {"url": "http://198.51.100.21:8000", "host": "n0"}},
-        "b": {**base, "tls": {"ca_file": str(authority)}, "api": {"url": "https://198.51.100.22:8443", "host": "n1"}},
+        "a": {**base, "tls": None, "api": {"host": "n0"}, "units": [{"url": "http://198.51.100.21:8000"}]},
+        "b": {**base, "tls": {"ca_file": str(authority)}, "api": {"host": "n1"}, "units": [{"url": "https://198.51.100.22:8443"}]},
     }
     playbook, values = tmp_path / "play.yml", tmp_path / "values.json"
     values.write_text(json.dumps({"monitoring_plan": {"run": {"report_dir": str(tmp_path / "reports")}, "groups": groups}, "monitoring_job": "site2"}))

@@ -40,16 +40,17 @@ class Backend:
 
 
 @contextlib.contextmanager
-def routed(*backends, more=(), also=(), environ=None):
+def routed(*backends, more=(), also=(), pd=0, environ=None):
     """Run the router in front of these backends; yields (Router, its port, [server of each backend]).
 
-    C(also): further addresses; C(environ): variables over those of this process.
+    C(also): further addresses; C(environ): variables over those of this process. C(pd): how many of the backends, the first ones, are prefill
+    ranks; the others are decode ranks then.
     """
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(web_server(backend)) for backend in backends]
         port = free_port()
         argv = [program(), "--host", "127.0.0.1", "--port", str(port), "--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port()),
-                "--worker-urls", *(server.url for server in servers), *also, "--policy", "round_robin", "--worker-startup-check-interval", "1", *more]
+                *_behind([server.url for server in servers] + list(also), pd), "--policy", "round_robin", "--worker-startup-check-interval", "1", *more]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})})
         stack.callback(_end, process)
         router, end = Router("http://127.0.0.1:%d" % port), time.monotonic() + START_S
@@ -62,6 +63,14 @@ def routed(*backends, more=(), also=(), environ=None):
                 assert time.monotonic() < end, "it does not listen"
                 time.sleep(0.05)
         yield router, port, servers
+
+
+def _behind(urls, pd):
+    """Return the options that say what is behind the router, as the plan has them."""
+    if not pd:
+        return ["--worker-urls", *urls]
+    sides = [word for place, url in enumerate(urls) for word in ("--prefill" if place < pd else "--decode", url)]
+    return ["--vllm-pd-disaggregation", *sides, "--kv-connector", "nixl"]
 
 
 def _end(process):

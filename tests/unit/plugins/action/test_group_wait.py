@@ -56,8 +56,8 @@ def watch(host, board, script, hosts=(H, P), clock=None, forks=50, **args):
 
     Return C({result, lines, probes}): what it returned, what it displayed and what it asked the module.
     """
-    given = {"board": str(board), "hosts": list(hosts), "head": H, "container": "vllm-rank0", "url": "http://198.51.100.11:8000",
-             "model": "deepseek_r1", "limit_s": 30}
+    units = [{"name": f"vllm-rank{place}", "host": name, "url": "http://198.51.100.11:8000" if name == H else None} for place, name in enumerate(hosts)]
+    given = {"board": str(board), "units": units, "model": "deepseek_r1", "limit_s": 30}
     given = {name: value for name, value in dict(given, **args).items() if value is not None}
     task = SimpleNamespace(args=given, async_val=0, check_mode=False, action="ascend.vllm.group_wait")
     connection = mock.Mock()
@@ -72,7 +72,8 @@ def watch(host, board, script, hosts=(H, P), clock=None, forks=50, **args):
         found = next(slices)
         if isinstance(found, Exception):
             raise found
-        return found
+        # One state is that of each of the host's units.
+        return found if "phase" not in found else {"units": dict.fromkeys(module_args["units"], found)}
 
     real = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None)
     with mock.patch.object(plugin, "_execute_module", execute), \
@@ -269,9 +270,9 @@ def test_a_decision_that_stands_is_followed_whatever_this_host_sees(tmp_path):
 def test_only_the_head_is_asked_for_a_completion_and_gets_the_key(tmp_path):
     found = watch_all(tmp_path, {H: [READY], P: [running()]}, api_key=SECRET, ca_file="/etc/ascend-vllm/ca.pem", slice_s=2.5)
     assert found[H]["probes"][0] == {
-        "container": "vllm-rank0", "slice_s": 2.5, "url": "http://198.51.100.11:8000", "model": "deepseek_r1", "api_key": SECRET,
+        "units": {"vllm-rank0": "http://198.51.100.11:8000"}, "slice_s": 2.5, "model": "deepseek_r1", "api_key": SECRET,
         "ca_file": "/etc/ascend-vllm/ca.pem"}
-    assert found[P]["probes"][0] == {"container": "vllm-rank0", "slice_s": 2.5}
+    assert found[P]["probes"][0] == {"units": {"vllm-rank1": None}, "slice_s": 2.5}
     assert all(SECRET not in str((answer["result"], answer["lines"])) for answer in found.values())
     assert all(SECRET not in path.read_text() for path in tmp_path.iterdir())
 
@@ -292,6 +293,39 @@ def test_wrong_arguments_are_refused(tmp_path, wrong):
     assert list(tmp_path.iterdir()) == []
 
 
+PD = [{"name": f"decode-rank{rank}", "host": (H, P)[rank // 2], "rank": rank, "url": f"http://198.51.100.{11 + rank // 2}:{7100 + rank % 2}"}
+      for rank in range(4)]
+
+
+def watch_ranks(board, scripts):
+    """Return what became of the wait for a decode group of two nodes with two ranks each."""
+    return watch_all(board, scripts, units=PD)
+
+
+def ranks(*states):
+    """Return what serve_probe says of a host's ranks."""
+    return [{"units": {unit["name"]: state for unit, state in zip(PD[place:], states)}} for place in (0, 2)]
+
+
+def test_a_group_of_ranks_is_ready_when_each_of_them_answers(tmp_path):
+    first, second = ranks(READY, READY)
+    assert len(messages(watch_ranks(tmp_path, {H: [first], P: [ranks(running(), READY)[1], second]}))) == 1
+    late = watch(H, tmp_path / "no", [first], units=PD[:2]) if (tmp_path / "no").mkdir() is None else None
+    assert late["result"]["outcome"] == "ready" and late["probes"][0]["units"] == {unit["name"]: unit["url"] for unit in PD[:2]}
+    assert late["lines"][0].endswith("a2-node0 (decode-rank0): answers | a2-node0 (decode-rank1): answers")
+
+
+def test_a_group_of_ranks_waits_for_each_of_them(tmp_path):
+    found = watch(H, tmp_path, ranks(READY, running())[:1], units=PD[:2], limit_s=1, clock=Clock(step=0.2))
+    assert found["result"]["outcome"] == "timeout" and "a2-node0 (decode-rank1): starting" in found["result"]["msg"]
+
+
+def test_a_rank_that_exits_ends_the_wait_everywhere_and_is_named(tmp_path):
+    first, second = ranks(READY, READY)[0], ranks(running(), EXITED)[1]
+    found = watch_ranks(tmp_path, {H: [first], P: [second]})
+    assert messages(found) == {"the container on a2-node1 (decode-rank3) exited with status 1. Its last lines:\nTraceback\nRuntimeError: HCCL boom"}
+
+
 def test_the_documentation_states_the_arguments_that_are_taken(tmp_path):
     from ansible_collections.ascend.vllm.plugins.modules import group_wait as documented
 
@@ -300,7 +334,7 @@ def test_the_documentation_states_the_arguments_that_are_taken(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             watch(H, tmp_path, [READY])
     spec = validate.call_args.kwargs["argument_spec"]
-    assert set(spec) == set(options) and spec["api_key"]["no_log"] is True and spec["hosts"]["elements"] == options["hosts"]["elements"]
+    assert set(spec) == set(options) and spec["api_key"]["no_log"] is True and set(spec["units"]["options"]) == set(options["units"]["suboptions"])
     for name, option in options.items():
         taken = {"type": spec[name]["type"], "required": spec[name].get("required", False), "default": spec[name].get("default")}
         assert taken == {"type": option["type"], "required": option.get("required", False), "default": option.get("default")}, name

@@ -21,7 +21,7 @@ HOST = "a2-node0"
 
 def drain(script, check=False, **args):
     """Run the plugin on a script of slices, each with the seconds it takes; return C({result, lines, warnings, calls})."""
-    given = dict({"port": 8000, "url": "http://198.51.100.11:8000", "limit_s": 300}, **args)
+    given = dict({"ports": [8000], "urls": ["http://198.51.100.11:8000"], "limit_s": 300}, **args)
     task = SimpleNamespace(args=given, async_val=0, check_mode=check, action="ascend.vllm.serve_drain")
     connection = mock.Mock()
     connection._shell.tmpdir = "/tmp"
@@ -57,7 +57,7 @@ def test_requests_end():
     assert found["result"] == {"changed": False, "outcome": "drained", "left": {"running": 0, "waiting": 0}, "kept_away": True, "seconds": 13.2}
     assert found["lines"] == [
         "  [    5 s of at most 300 s] a2-node0: 3 requests running, 2 waiting", "  [   10 s of at most 300 s] a2-node0: 1 requests running, 0 waiting"]
-    assert found["calls"][0] == {"port": 8000, "url": "http://198.51.100.11:8000", "api_key": SECRET, "ca_file": "/etc/ascend-vllm/ca.pem",
+    assert found["calls"][0] == {"ports": [8000], "urls": ["http://198.51.100.11:8000"], "api_key": SECRET, "ca_file": "/etc/ascend-vllm/ca.pem",
                                  "slice_s": 5.0, "expire_s": 900}
     # The time for which new ones are kept away covers the rest of the wait and the stop that follows.
     assert [given["expire_s"] for given in found["calls"]] == [900, 895, 890] and found["warnings"] == []

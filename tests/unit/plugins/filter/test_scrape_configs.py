@@ -13,7 +13,8 @@ from ansible_collections.ascend.vllm.plugins.filter.scrape_configs import Filter
 
 def group(url="http://198.51.100.11:8000", **more):
     """Return one group of a plan."""
-    return {"model": "deepseek_r1_w8a8", "release": "v0.13.0", "hardware": "a2", "api": {"url": url, "host": "a2-node0"}, **more}
+    return {"model": "deepseek_r1_w8a8", "release": "v0.13.0", "hardware": "a2", "api": {"url": url, "host": "a2-node0"},
+            "units": [{"name": "vllm-rank0", "url": url}, {"name": "vllm-rank2", "url": None}], **more}
 
 
 def plan(**groups):

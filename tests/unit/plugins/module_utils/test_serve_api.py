@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, samples
+from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several, samples
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
 METRICS = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -92,3 +92,37 @@ def test_a_completion_of_one_rank(answer, wanted):
 def test_no_answer_is_an_error_of_the_system():
     with pytest.raises(OSError):
         Api("http://127.0.0.1:%d" % closed_port()).health()
+
+
+class Counted:
+    """An API that has this load, or raises it."""
+
+    def __init__(self, load):
+        self.said = load
+
+    def load(self, dummy):
+        """Return it."""
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+ONE, TWO = ({"running": 1, "waiting": 2}, 10), ({"running": 3, "waiting": 0}, 5)
+
+
+@pytest.mark.parametrize(("loads", "wanted"), [
+    ([ONE], ONE),
+    ([ONE, TWO], ({"running": 4, "waiting": 2}, 15)),
+    ([ONE, (None, 5)], (None, 15)),
+    ([ONE, ({"running": 0, "waiting": 0}, None)], ({"running": 1, "waiting": 2}, None)),
+    # A rank that has ended has no request, and does not keep those of the others from being waited for.
+    ([ONE, ConnectionRefusedError("refused")], ONE),
+])
+def test_the_load_of_several_apis_is_added_up(loads, wanted):
+    assert Several([Counted(load) for load in loads]).load() == wanted
+
+
+@pytest.mark.parametrize("loads", [[ONE, TimeoutError("timed out")], [ConnectionRefusedError("refused")] * 2])
+def test_what_several_apis_do_not_say_is_not_none(loads):
+    with pytest.raises(OSError):
+        Several([Counted(load) for load in loads]).load()

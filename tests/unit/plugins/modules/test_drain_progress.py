@@ -95,7 +95,7 @@ def ask(run_module, tmp_path, monkeypatch):
     monkeypatch.setattr(quiet, "LOOK_S", 0.05)
 
     def run(**parameters):
-        result = run_module(drain_progress, **dict({"port": 8000}, **parameters))
+        result = run_module(drain_progress, **dict({"ports": [8000]}, **parameters))
         assert not result["failed"] and result["changed"] is False and SECRET not in json.dumps(result)
         return result
 
@@ -113,7 +113,7 @@ def warned(monkeypatch):
 def test_the_module_keeps_away_and_watches(ask, tmp_path):
     answers = itertools.chain([(2, 1, 5), (1, 0, 6)], itertools.repeat((0, 0, 9)))
     with web_server(lambda asked: (200, (METRICS % next(answers)).encode())) as server:
-        result = ask(url=server.url, api_key=SECRET, expire_s=77)
+        result = ask(urls=[server.url], api_key=SECRET, expire_s=77)
     assert {key: result[key] for key in ("kept_away", "why_not", "requests", "tokens", "drained")} == {
         "kept_away": True, "why_not": None, "requests": {"running": 0, "waiting": 0}, "tokens": 9, "drained": True}
     assert {(asked.path, asked.headers["Authorization"]) for asked in server.asked} == {("/metrics", "Bearer " + SECRET)}
@@ -124,21 +124,21 @@ def test_the_module_keeps_away_and_watches(ask, tmp_path):
 def test_new_connections_are_let_in_again(ask, tmp_path):
     assert ask(state="absent")["why_not"] is None and not (tmp_path / "told").exists()
     ask()
-    result = ask(state="absent", url="http://127.0.0.1:1")
+    result = ask(state="absent", urls=["http://127.0.0.1:1"])
     assert (result["kept_away"], result["requests"]) == (False, None) and (tmp_path / "told").read_text().endswith("delete table inet ascend_vllm_drain\n")
 
 
 def test_without_an_api_to_ask_only_the_door_is_closed(ask):
     result = ask()
     assert (result["kept_away"], result["requests"], result["drained"]) == (True, None, False)
-    result = ask(url="http://127.0.0.1:%d" % closed_port())
+    result = ask(urls=["http://127.0.0.1:%d" % closed_port()])
     assert (result["kept_away"], result["requests"], result["tokens"], result["drained"]) == (True, None, None, False)
 
 
 def test_what_nft_does_not_do_is_said_and_the_requests_are_watched_all_the_same(ask, warned, tmp_path):
     (tmp_path / "refuse").write_text("Operation not permitted")
     with web_server(lambda asked: (200, (METRICS % (0, 0, 1)).encode())) as server:
-        result = ask(url=server.url)
+        result = ask(urls=[server.url])
     assert (result["kept_away"], result["why_not"], result["drained"]) == (False, "nft refuses: Operation not permitted", True)
     assert warned == []
     assert ask(state="absent")["why_not"] == "nft refuses: Operation not permitted"
@@ -158,10 +158,10 @@ def test_a_node_without_nft_has_nothing_to_let_in(ask, warned, monkeypatch):
 
 def test_check_mode_looks_and_does_nothing(ask, tmp_path):
     with web_server(lambda asked: (200, (METRICS % (0, 0, 1)).encode())) as server:
-        result = ask(url=server.url, check=True)
+        result = ask(urls=[server.url], check=True)
         assert (result["kept_away"], result["requests"], server.asked) == (False, None, []) and not (tmp_path / "told").exists()
     ask()
     before = (tmp_path / "told").read_text()
-    assert ask(check=True)["kept_away"] is True and ask(check=True, port=8001)["kept_away"] is False
+    assert ask(check=True)["kept_away"] is True and ask(check=True, ports=[8000, 8001])["kept_away"] is False
     ask(check=True, state="absent")
     assert (tmp_path / "told").read_text() == before

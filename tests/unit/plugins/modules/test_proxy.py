@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, proxy_router, quiet
 from ansible_collections.ascend.vllm.plugins.modules import proxy_backends, proxy_probe, status_info
 from ansible_collections.ascend.vllm.tests.unit.plugins import router_process
+from ansible_collections.ascend.vllm.tests.unit.plugins.pd_ranks import Decode, Prefill
 from ansible_collections.ascend.vllm.tests.unit.plugins.router_process import Backend, ask, routed
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, free_port, inspected, multiplexed, quiet_proxies, unix_server, web_server
 
@@ -221,9 +222,93 @@ def test_one_that_the_engine_starts_again_has_ended(probe, container, parameters
 @real
 def test_status_asks_it_and_takes_nothing_that_fails_for_a_reason_to_stop():
     with routed(Backend("east")) as (router, dummy, servers):
-        proxy = {"name": NAME, "url": router.url, "model": "m", "backends": ["http://127.0.0.1:1", servers[0].url]}
+        proxy = {"name": NAME, "url": router.url, "kind": "vllm-router", "model": "m", "backends": ["http://127.0.0.1:1", servers[0].url]}
         found = status_info.ask_proxy(proxy, None, 5)
         assert found["completion"]["answered"] and found["completion"]["text"] == "east"
         assert found["router"]["up"] == [servers[0].url] and found["router"]["missing"] == ["http://127.0.0.1:1"]
     gone = status_info.ask_proxy(proxy, None, 5)
     assert not gone["completion"]["answered"] and gone["router"]["answers"] is False and list(gone["router"]["unreachable"]) == proxy["backends"]
+
+
+@real
+def test_prefill_and_decode_are_counted_together_and_each_rank_is_there(probe):
+    with routed(Prefill("p0"), Prefill("p1"), Decode(), pd=2) as (router, dummy, servers):
+        urls = [server.url for server in servers]
+        assert router.readiness() == {"status": 200, "healthy": 3, "total": 3}
+        assert probe(inspected(), router.url, urls)["phase"] == "ready"
+        assert probe(inspected(), router.url, urls[:2])["phase"] == "running"
+        status, answer, dummy = plain_http.post_json(router.url + "/v1/completions", {"model": "m", "prompt": "x"})
+        assert status == 200 and answer["choices"][0]["text"] == " bright"
+        fetched = [asked.json()["kv_transfer_params"]["remote_engine_id"] for asked in servers[2].asked if asked.path == "/v1/completions"]
+        assert fetched in (["p0"], ["p1"])
+
+
+@real
+def test_a_prefill_rank_leaves_with_no_failed_request_and_comes_back_with_a_start(run_module):
+    """What upgrade does with one of several prefill groups: in 0.1.17 the router takes nothing back while it runs."""
+    with routed(Prefill("p0"), Prefill("p1"), Decode(), pd=2) as (router, dummy, servers):
+        gone = servers[1].url
+
+        def ask_it():
+            status, dummy, text = plain_http.post_json(router.url + "/v1/completions", {"model": "m", "prompt": "x"})
+            assert status == 200, text
+
+        ask_it()
+        taken = run_module(proxy_backends, url=router.url, mode="pd", backends=[gone], state="absent", settle_s=0)
+        assert (taken["changed"], taken["restart"], taken["missing"]) == (True, False, [gone])
+        place = len(servers[1].asked)
+        for dummy in range(4):
+            ask_it()
+        assert not [asked for asked in servers[1].asked[place:] if asked.path == "/v1/completions"]
+        assert router.readiness() == {"status": 200, "healthy": 2, "total": 2}
+        with pytest.raises(proxy_router.RouterError, match="did not take in .* HTTP 400: PD router requires specific"):
+            router.add(gone, 5)
+        back = run_module(proxy_backends, url=router.url, mode="pd", backends=[gone], state="present")
+        assert (back["changed"], back["restart"], back["missing"]) == (True, True, [gone])
+        there = run_module(proxy_backends, url=router.url, mode="pd", backends=[servers[0].url], state="present", fresh=True)
+        assert (there["changed"], there["restart"]) == (False, False)
+
+
+class ExampleProxy:
+    """vllm-ascend's example proxy as it answers: its lists, changed while it runs; one that is removed stays listed while there is a request."""
+
+    def __init__(self, busy=False):
+        self.lists, self.busy, self.refuses = {"prefill": ["h:1", "h:2"], "decode": ["h:3"]}, busy, []
+
+    def __call__(self, asked):
+        """Answer one request."""
+        if asked.path == "/healthcheck":
+            return 200, {"status": "ok", **{"%s_instances" % side: len(places) for side, places in self.lists.items()}}
+        body = asked.json()
+        if asked.path == "/instances/remove":
+            self.refuses += body["instances"]
+            if not self.busy:
+                self.lists[body["type"]] = [place for place in self.lists[body["type"]] if place not in body["instances"]]
+        return 200, {"message": "", **{"current_%s_instances" % side: places for side, places in self.lists.items()}}
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_example_proxy_lets_go_of_a_rank_and_has_it_again_with_a_start(run_module, busy):
+    example = ExampleProxy(busy)
+    with web_server(example) as server:
+        router = proxy_router.Example(server.url)
+        assert router.readiness() == {"status": 200, "healthy": 3, "total": 3}
+        assert router.workers() == {"http://h:1": True, "http://h:2": True, "http://h:3": True}
+        given = {"url": server.url, "kind": "vllm-ascend", "mode": "pd", "backends": ["http://h:2"]}
+        taken = run_module(proxy_backends, state="absent", settle_s=0, **given)
+        assert taken["changed"] and set(example.refuses) == {"h:2"} and taken["missing"] == ([] if busy else ["http://h:2"])
+    with web_server(Backend("p1")) as rank:
+        with web_server(example) as server:
+            example.lists["prefill"] = [rank.url[7:]]
+            given.update(url=server.url, backends=[rank.url], state="present")
+            # It does not say whether it has let go of one: what was started anew needs a start of it, what was not does not.
+            assert [run_module(proxy_backends, fresh=fresh, **given)["restart"] for fresh in (True, False)] == [True, False]
+            assert run_module(proxy_backends, True, fresh=True, **given)["changed"] is True
+
+
+@pytest.mark.parametrize("answer", [(500, b"no"), (200, {"error": "Instance type"})])
+def test_an_example_proxy_that_answers_what_it_should_not(run_module, answer):
+    with web_server(lambda asked: answer) as server:
+        failed = run_module(proxy_backends, url=server.url, kind="vllm-ascend", mode="pd", backends=["http://h:2"])
+        assert failed["failed"] and "no list of instances" in failed["msg"] and "Remedy: " in failed["msg"]
+        assert proxy_router.Example(server.url).readiness()["total"] is None

@@ -129,6 +129,13 @@ def test_the_key_is_sent_and_shown_nowhere(ask):
     assert "has a character that is not allowed" in result["answers"]["completion"]["text"] and "two" not in json.dumps(result)
 
 
+def test_ranks_that_answer_by_themselves_are_asked_each_at_its_place(ask):
+    with web_server(Group(key=KEY)) as first, web_server(Group(key=KEY)) as second:
+        result = ask(first.url, depth="full", ranks=2, rank_urls=[first.url, second.url], api_key=KEY)
+        assert [(entry["rank"], entry["answered"]) for entry in result["answers"]["ranks"]] == [(0, True), (1, True)]
+        assert [(asked.path, asked.headers["X-data-parallel-rank"]) for asked in second.asked] == [("/v1/completions", None)]
+
+
 def test_a_hung_group_is_over_within_the_limit_and_its_ranks_are_asked(ask):
     group = Group().breaks(COMPLETIONS, None).breaks(COMPLETIONS + " rank 1", None)
     with web_server(group) as server:

@@ -28,10 +28,11 @@ def probe(run_module, tmp_path, monkeypatch):
     monkeypatch.setattr(serve_probe, "LOOK_S", 0.01)
     quiet_proxies(monkeypatch)
 
-    def run(container, log=b"", slice_s=0.03, **parameters):
+    def run(container, log=b"", slice_s=0.03, url=None, **parameters):
         path = str(tmp_path / "d.sock")
         with unix_server(path, FakeEngine(containers={NAME: container} if container else {}, logs={NAME: log})):
-            return run_module(serve_probe, container=NAME, docker_socket=path, slice_s=slice_s, **parameters)
+            result = run_module(serve_probe, units={NAME: url}, docker_socket=path, slice_s=slice_s, **parameters)
+        return dict(result, **result["units"][NAME])
 
     return run
 
@@ -171,12 +172,12 @@ def test_an_api_that_comes_up_within_the_slice_is_seen(probe):
 
 
 def test_no_engine_fails_with_its_socket_and_what_to_do(run_module, tmp_path):
-    result = run_module(serve_probe, container=NAME, docker_socket=str(tmp_path / "d.sock"))
+    result = run_module(serve_probe, units={NAME: None}, docker_socket=str(tmp_path / "d.sock"))
     assert result["failed"] and "d.sock: No such file or directory" in result["msg"] and "systemctl status docker" in result["msg"]
 
 
 def test_a_url_needs_a_model(run_module, tmp_path):
-    result = run_module(serve_probe, container=NAME, url="http://127.0.0.1:1")
+    result = run_module(serve_probe, units={NAME: "http://127.0.0.1:1"})
     assert result["failed"] and "model" in result["msg"]
 
 
@@ -207,7 +208,7 @@ def test_check_mode_does_the_same(probe):
 def test_only_so_many_lines_of_the_log_are_asked_for(run_module, tmp_path, container, parameters, tail):
     path = str(tmp_path / "d.sock")
     with unix_server(path, FakeEngine(containers={NAME: container}, logs={NAME: b"a\n" * 20})) as server:
-        result = run_module(serve_probe, container=NAME, docker_socket=path, slice_s=0.01, **parameters)
+        result = run_module(serve_probe, units={NAME: None}, docker_socket=path, slice_s=0.01, **parameters)["units"][NAME]
         assert [asked.query["tail"] for asked in server.asked if asked.path.endswith("/logs")] == [tail]
     assert len(result["log"]) == (min(20, parameters["log_lines"]) if result["phase"] == "exited" else 0)
     assert serve_probe.EXIT_LINES == 5000 and serve_probe.RECENT_LINES == 400
@@ -229,5 +230,30 @@ def test_lines_of_an_earlier_run_of_the_container_are_not_asked_for(run_module, 
     monkeypatch.setattr(serve_probe, "LOOK_S", 0.01)
     path = str(tmp_path / "d.sock")
     with unix_server(path, FakeEngine(containers={NAME: inspected(running, StartedAt="2026-11-25T22:37:02.123456789Z")})) as server:
-        run_module(serve_probe, container=NAME, docker_socket=path, slice_s=0.03)
+        run_module(serve_probe, units={NAME: None}, docker_socket=path, slice_s=0.03)
         assert [asked.query["since"] for asked in server.asked if asked.path.endswith("/logs")] == ["1795646222.123456789"]
+
+
+def test_units_of_one_node_are_watched_at_once(run_module, tmp_path, monkeypatch):
+    monkeypatch.setattr(serve_probe, "LOOK_S", 0.01)
+    quiet_proxies(monkeypatch)
+    path, names = str(tmp_path / "d.sock"), ["prefill-rank0", "prefill-rank1", "prefill-rank2"]
+    containers = dict.fromkeys(names, inspected())
+    with web_server(api()) as server, web_server(api(health=(503,))) as other, unix_server(path, FakeEngine(containers=containers)):
+        units = dict(zip(names, [server.url, other.url, server.url]))
+        found = run_module(serve_probe, units=units, docker_socket=path, slice_s=0.2, model="m")["units"]
+        assert [found[name]["phase"] for name in names] == ["ready", "running", "ready"]
+        assert len([asked for asked in server.asked if asked.path == "/v1/completions"]) == 2 and other.asked
+
+
+def test_one_that_exits_ends_the_slice_of_all(run_module, tmp_path):
+    path, names = str(tmp_path / "d.sock"), ["decode-rank0", "decode-rank1"]
+    before = time.monotonic()
+    with unix_server(path, FakeEngine(containers={names[0]: inspected(), names[1]: inspected(False, ExitCode=1)}, logs={names[1]: b"ValueError: boom\n"})):
+        found = run_module(serve_probe, units=dict.fromkeys(names), docker_socket=path, slice_s=60)["units"]
+    assert time.monotonic() - before < 20
+    assert [found[name]["phase"] for name in names] == ["running", "exited"] and found[names[1]]["log"] == ["ValueError: boom"]
+
+
+def test_no_unit_is_nothing_to_watch(run_module):
+    assert run_module(serve_probe, units={})["units"] == {}

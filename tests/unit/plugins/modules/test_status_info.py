@@ -155,6 +155,16 @@ def test_health_says_200_and_a_completion_hangs(ask):
     assert [entry["answered"] for entry in said["ranks"]] == [False, True]
 
 
+def test_ranks_that_answer_by_themselves_are_asked_each_at_its_place(ask):
+    with web_server(api()) as first, web_server(api(completion=(500, b"oops"))) as second:
+        said = ask(services=[service(first.url, ranks=2, rank_urls=[first.url, second.url])], api_keys={"vllm": "s3cret"})["services"]["vllm"]
+        assert [asked.headers["Authorization"] for asked in second.asked] == ["Bearer s3cret"] * 2
+        assert all(asked.headers["X-data-parallel-rank"] is None for asked in first.asked + second.asked)
+        one = ask(services=[service(first.url)])["services"]["vllm"]
+    assert [(entry["rank"], entry["answered"], entry["status"]) for entry in said["ranks"]] == [(0, True, 200), (1, False, 500)]
+    assert said["requests"] == {key: 2 * number for key, number in one["requests"].items()}
+
+
 @pytest.mark.parametrize(("status", "ranks"), [(401, None), (404, None), (503, 2)])
 def test_a_completion_that_is_refused(ask, status, ranks):
     with web_server(api(completion=(status, {"error": "x" * 1000}))) as server:

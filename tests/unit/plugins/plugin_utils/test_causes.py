@@ -100,6 +100,7 @@ CACHE = ("ValueError: To serve at least one request with the models's max seq le
          "available KV cache memory (3.05 GiB). Based on the available memory, the estimated maximum model length is 5248.")
 #: A line as it is logged, the entry that explains it, and words that cause and remedy have to hold.
 LINES = [
+    ("ascend.vllm start: /etc/hccn.conf is not in this container", "hccn_not_in_container", "/etc/hccn.conf is not in the container"),
     # How a group of vLLM fails.
     ("TimeoutError: Timed out waiting for engine core processes to start. Waited 600s", "engines_never_started", "VLLM_ENGINE_READY_TIMEOUT_S"),
     ("TimeoutError: Timed out waiting for engines to send initial message on input socket.", "engines_never_started", "other nodes"),

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible_collections.ascend.vllm.plugins.plugin_utils import data, plan, request
+from ansible_collections.ascend.vllm.plugins.plugin_utils import data, judge_api, plan, request, status
+from ansible_collections.ascend.vllm.plugins.plugin_utils.checks import Judge
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +57,11 @@ def a3_inventory(hosts, *changes, **variables):
     hostvars = hosts(4, "a3", vllm_groups=[entry for entry in entries if entry.get("name")], **variables)
     names = list(hostvars)
     return hostvars, {"vllm": names, "prefill1": names[:1], "prefill2": names[1:2], "decode": names[2:]}
+
+
+def first_ports(result):
+    """Return (kv_port, port of the first rank's API) of each group."""
+    return [(group["kv_port"], group["units"][0]["url"].rpartition(":")[2]) for group in result["plan"]["groups"].values()]
 
 
 def both_on(hosts, count=1, hardware="a3", prefill=(), decode=(), **variables):
@@ -113,8 +119,10 @@ def test_2p1d_has_a_container_for_every_rank(hosts, planned, bad):
     assert ports == {"a3-node0": [7100, 7101], "a3-node1": [7100, 7101], "a3-node2": list(range(7100, 7116)), "a3-node3": list(range(7100, 7116))}
     npus = {host: [unit["npus"] for where, unit in units_of(result) if where == host] for host in ("a3-node0", "a3-node3")}
     assert npus == {"a3-node0": [list(range(8)), list(range(8, 16))], "a3-node3": [[npu] for npu in range(16)]}
-    assert groups["decode"]["api"]["url"] == groups["decode"]["ranks"][0]["url"] == "http://198.51.100.13:7100"
-    assert groups["decode"]["ranks"][17] == {"unit": "decode-rank17", "rank": 17, "host": "a3-node3", "port": 7101, "url": "http://198.51.100.14:7101"}
+    assert groups["decode"]["api"]["url"] == groups["decode"]["units"][0]["url"] == "http://198.51.100.13:7100"
+    assert groups["decode"]["units"][17] == {"name": "decode-rank17", "rank": 17, "host": "a3-node3", "url": "http://198.51.100.14:7101"}
+    assert units_of(result, "decode")[17][1]["api"] == {
+        "address": "198.51.100.14", "port": 7101, "url": "http://198.51.100.14:7101", "ca_file": None, "ranks": 1}
     assert groups["decode"]["supervise"]["units"] == [f"decode-rank{rank}" for rank in range(32)]
 
 
@@ -146,9 +154,9 @@ def test_ports_begin_above_mooncake_and_behind_the_groups_of_the_same_host(hosts
     assert {group["kv_port"] for group in result["plan"]["groups"].values()} == {36000}
     shared = planned(both_on(hosts, 2, "a2", vllm_pd_colocate=True, **any_size()))
     assert bad(shared) == []
-    assert [(group["kv_port"], group["ranks"][0]["port"]) for group in shared["plan"]["groups"].values()] == [(28000, 7100), (28100, 7104)]
+    assert first_ports(shared) == [(28000, "7100"), (28100, "7104")]
     stated = planned(both_on(hosts, 2, "a2", decode={"kv_port": 31000, "rank_port": 7300}.items(), vllm_pd_colocate=True, **any_size()))
-    assert [(group["kv_port"], group["ranks"][0]["port"]) for group in stated["plan"]["groups"].values()] == [(28000, 7100), (31000, 7300)]
+    assert first_ports(stated) == [(28000, "7100"), (31000, "7300")]
 
 
 def test_prefill_and_decode_on_one_node(hosts, planned, bad, any_size):
@@ -398,7 +406,7 @@ def test_a_serve_group_beside_them_is_planned_as_ever(hosts, planned, bad):
     assert bad(beside) == []
     mine, theirs = beside["plan"]["hosts"]["a3-node1"]["units"], alone["hosts"]["a3-node1"]["units"]
     assert [(unit["argv"], unit["env"], unit["devices"]) for unit in mine] == [(unit["argv"], unit["env"], unit["devices"]) for unit in theirs]
-    assert not {"kv_port", "kv_ports", "ranks", "colocated"} & set(beside["plan"]["groups"]["prefill2"])
+    assert not {"kv_port", "kv_ports", "colocated"} & set(beside["plan"]["groups"]["prefill2"])
     assert "proxies" not in alone and beside["plan"]["proxies"]["proxy"]["groups"] == ["prefill1", "decode"]
 
 
@@ -477,3 +485,35 @@ def test_whatever_the_sizes_nothing_meets(hosts, any_size, shape):
         for _host, unit in units_of(result, name):
             tp = group["tensor_parallel_size"]
             assert len(unit["npus"]) == tp and unit["kv_ports"] == [group["kv_port"] + unit["rank"] * tp, group["kv_port"] + (unit["rank"] + 1) * tp - 1]
+
+
+def test_a_container_without_the_npus_own_network_files_is_not_started(hosts, planned):
+    result = planned(*a3_inventory(hosts))
+    for _host, unit in units_of(result):
+        assert (unit["start"]["readable"], unit["start"]["executable"]) == (["/etc/hccn.conf"], ["/usr/local/Ascend/driver/tools/hccn_tool"])
+
+
+def test_hardware_data_without_those_files_are_refused(hosts, planned, bad, tmp_path):
+    machine = yaml.safe_load((data.BUNDLED / "hardware" / "atlas_800.yml").read_text(encoding="utf-8"))["a3"]
+    machine["mounts"] = [entry for entry in machine["mounts"] if entry["target"] != "/etc/hccn.conf"]
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware" / "ours.yml").write_text(yaml.safe_dump({"a3": machine}), encoding="utf-8")
+    found = bad(planned(*a3_inventory(hosts, vllm_data_dirs=[str(tmp_path)])))
+    assert {check["check"] for check in found} == {"pd_mounts"} and "no mount /etc/hccn.conf" in found[0]["observed"]
+
+
+def test_status_asks_each_rank_at_its_own_place_and_names_the_one_that_is_silent(hosts, planned):
+    result = planned(*a3_inventory(hosts))
+    asked = status.status_questions(result["plan"])
+    [service] = asked["a3-node2"]["services"]
+    assert (service["name"], service["ranks"], len(service["rank_urls"]), service["url"]) == ("decode", 32, 32, "http://198.51.100.13:7100")
+    assert service["rank_urls"][17] == "http://198.51.100.14:7101" and asked["a3-node3"]["services"] == []
+    assert asked["a3-node3"]["containers"] == [f"decode-rank{rank}" for rank in range(16, 32)]
+    assert [proxy["kind"] for proxy in asked["a3-node0"]["proxies"]] == ["vllm-router"] and len(asked["a3-node0"]["proxies"][0]["backends"]) == 36
+    said = {"answered": True, "status": 200, "seconds": 0.1, "timed_out": False, "text": " b"}
+    ranks = [{**said, "rank": rank, **({"answered": False, "status": 500, "text": "oops"} if rank == 17 else {})} for rank in range(32)]
+    group, units = result["plan"]["groups"]["decode"], {host: entry["units"] for host, entry in result["plan"]["hosts"].items()}
+    facts = {"hardware": "a3", "nodes": 2, "role": "decode", "release": group["release"]}
+    judges = {host: Judge(host, data.load_all()[0]["checks"], facts, "en") for host in group["hosts"]}
+    [found] = judge_api.judge_ranks("decode", group, ranks, judges, units)
+    assert (found["host"], found["device"], found["status"]) == ("a3-node3", "decode rank 17", "fail") and "decode-rank17" in found["remedy"]

@@ -10,7 +10,7 @@ import pathlib
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import data, request
+from ansible_collections.ascend.vllm.plugins.plugin_utils import data, proxies, request
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 
 INVENTORIES = pathlib.Path(data.__file__).resolve().parents[2] / "inventories"
@@ -50,7 +50,7 @@ def test_prefill_and_decode_have_a_router_without_being_asked(hosts, planned, ba
         "--prefill", "http://198.51.100.12:7100", "--prefill", "http://198.51.100.12:7101",
         "--decode", "http://198.51.100.13:7100", "--decode", "http://198.51.100.13:7101",
         "--decode", "http://198.51.100.14:7100", "--decode", "http://198.51.100.14:7101",
-        "--policy", "round_robin", "--kv-connector", "nixl", "--worker-startup-check-interval", "2"]
+        "--policy", "round_robin", "--kv-connector", "nixl", "--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
     assert (proxy["kind"], proxy["mode"], proxy["host"], proxy["url"]) == ("vllm-router", "pd", "a2-node0", "http://198.51.100.11:1999")
     assert proxy["ready"] == {"path": "/readiness", "prefill": 4, "decode": 4} and proxy["image"] is None and proxy["package"].startswith("vllm-router==")
     assert [(entry["role"], entry["group"], entry["unit"], entry["rank"], entry["host"], entry["port"]) for entry in proxy["backends"]][3:5] == [
@@ -69,6 +69,22 @@ def test_the_example_proxy_of_vllm_ascend(hosts, planned, bad):
         "--decoder-hosts", "198.51.100.13", "198.51.100.13", "198.51.100.14", "198.51.100.14", "--decoder-ports", "7100", "7101", "7100", "7101"]
     assert (proxy["url"], proxy["prometheus_port"], proxy["policy"], proxy["ready"]["path"]) == ("http://198.51.100.14:2000", None, None, "/healthcheck")
     assert proxy["image"] == "quay.io/ascend/vllm-ascend:v0.13.0"
+
+
+def test_a_client_measures_prefill_and_decode_as_one_at_the_proxy(hosts, planned):
+    plan = planned(*halves(hosts))["plan"]
+    assert list(plan["groups"]) == ["prefill", "decode"]
+    found = proxies.measured(plan)
+    assert list(found) == ["decode"] and found["decode"]["head"] == "a2-node2"
+    assert {key: found["decode"]["api"][key] for key in ("url", "address", "port", "tls")} == {
+        "url": "http://198.51.100.11:1999", "address": "198.51.100.11", "port": 1999, "tls": False}
+    assert len(found["decode"]["load_urls"]) == 8 and found["decode"]["load_urls"][0] == "http://198.51.100.11:7100"
+    # Of replicas each is measured by itself; a part of a plan without a decode group has nothing to be measured.
+    replicas = planned(*pairs(hosts, vllm_proxy={}))["plan"]
+    assert proxies.measured(replicas) == replicas["groups"]
+    assert proxies.measured({**plan, "groups": {"prefill": plan["groups"]["prefill"]}}) == {}
+    with pytest.raises(ValueError, match="found no proxy in front of the groups prefill, decode.*Remedy: leave vllm_proxy out"):
+        proxies.measured(planned(*halves(hosts, vllm_proxy={"kind": "none"}))["plan"])
 
 
 def test_replicas_behind_one_address(hosts, planned, bad):
@@ -95,6 +111,10 @@ def test_the_key_is_a_file_and_in_no_command_line(hosts, planned, bad, tmp_path)
     assert proxy["secrets"] == [{"source": str(key), "name": "api_key", "mount": "api_key:/run/ascend-vllm/api_key:ro"}]
     assert proxy["secret_env"] == {"OPENAI_API_KEY": "/run/ascend-vllm/api_key"} and "very-secret" not in repr(result)
     assert "--api-key" not in proxy["argv"]
+    # In front of prefill and decode neither proxy asks its clients for it.
+    [warned] = [check for check in result["checks"] if check["status"] == "warn"]
+    assert warned["device"] == "vllm_api_key_file" and "at which vllm-router asks for none" in warned["observed"]
+    assert not [check for check in planned(*pairs(hosts, vllm_proxy={}, vllm_api_key_file=str(key)))["checks"] if check["status"] == "warn"]
 
 
 def test_no_proxy_and_another_metrics_port_where_mooncake_has_it(hosts, planned, bad):

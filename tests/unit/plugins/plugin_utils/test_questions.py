@@ -200,3 +200,24 @@ def test_an_image_that_comes_from_the_head_is_looked_for_there_only():
     sources = cluster.plan["groups"]["vllm"]["image_sources"]
     cluster.plan["groups"]["vllm"]["image_fanout"] = "head"
     assert (asked(cluster, H)["image_sources"], asked(cluster, P)["image_sources"]) == ({IMAGE: sources}, {IMAGE: []}) and sources
+
+
+def test_each_rank_of_prefill_and_decode_has_its_ports(hosts, planned):
+    entries = [{"name": side, "hosts_from": side, "role": side} for side in ("prefill", "decode")]
+    hostvars = hosts(4, vllm_groups=entries)
+    names = list(hostvars)
+    plan = planned(hostvars, {"vllm": names, "prefill": names[:2], "decode": names[2:]})["plan"]
+    ports = {host: questions.driver_questions(plan)[host]["ports"] for host in names}
+    kv = plan["groups"]["prefill"]["kv_port"]
+    assert ports[names[1]] == sorted([7100, 7101, 13389, *range(kv + 8, kv + 16), *HCCL])
+    # The proxy is on the first host, and so is the port at which the ranks of its group meet.
+    assert ports[names[0]] == sorted([1999, 29000, 7100, 7101, 13389, *range(kv, kv + 8), *HCCL])
+    for group in plan["groups"].values():
+        group["image_fanout"], group["weights"]["target"] = "head", "local"
+    heads, others = ([questions.driver_questions(plan)[host] for host in names[start::2]] for start in (0, 1))
+    # Image and weights come from the head to the other host, and the head itself is asked for both, whichever rank is its last.
+    assert all(list(asked["image_sources"].values())[0] and len(asked["weights"]) == 1 and "ask_hub" not in asked["weights"][0] for asked in heads)
+    assert all(list(asked["image_sources"].values()) == [[]] and [entry["ask_hub"] for entry in asked["weights"]] == [False] for asked in others)
+    unit = plan["hosts"][names[1]]["units"][1]
+    known = questions.ports_of(unit, plan["groups"])
+    assert (known[7101], known[kv + 12], 7100 in known) == ("vllm_rank_port", "vllm_kv_port", False)

@@ -55,35 +55,35 @@ def lost(misses, error="ssh: connect to host: No route to host"):
     ({H: {"phase": "absent"}, P: exited()}, "failed", P),
 ])
 def test_decide(states, outcome, host):
-    decision = decide(states, [H, P], H, 10.0, 60)
+    decision = decide(states, [H, P], [H], 10.0, 60)
     assert (decision and decision["outcome"], decision and decision["host"]) == (outcome, host)
 
 
 def test_one_node_is_a_group_too():
-    assert decide({H: RUNS}, [H], H, 1, 60) is None
-    assert decide({H: READY}, [H], H, 12.4, 60)["message"] == "a completion came back from a2-node0 after 12 s"
+    assert decide({H: RUNS}, [H], [H], 1, 60) is None
+    assert decide({H: READY}, [H], [H], 12.4, 60)["message"] == "a completion came back from a2-node0 after 12 s"
 
 
 def test_hosts_of_another_group_do_not_count():
-    assert decide({H: READY, "other": exited()}, [H], H, 1, 60)["outcome"] == "ready"
+    assert decide({H: READY, "other": exited()}, [H], [H], 1, 60)["outcome"] == "ready"
 
 
 def test_the_time_is_up_at_the_limit_and_says_how_far_every_node_came():
     states = {H: dict(RUNS, last_line="Application startup complete."), P: lost(1, "Connection timed out")}
-    assert decide(states, [H, P, "a2-node2"], H, 59.9, 60) is None
-    decision = decide(states, [H, P, "a2-node2"], H, 60.0, 60)
+    assert decide(states, [H, P, "a2-node2"], [H], 59.9, 60) is None
+    decision = decide(states, [H, P, "a2-node2"], [H], 60.0, 60)
     assert decision == {"outcome": "timeout", "host": H, "message":
                         "no completion within 60 s. a2-node0: API up; a2-node1: unreachable (Connection timed out); a2-node2: not asked yet"}
 
 
 def test_an_exit_and_a_completion_count_more_than_the_time():
-    assert decide({H: READY, P: RUNS}, [H, P], H, 61, 60)["outcome"] == "ready"
-    assert decide({H: RUNS, P: exited()}, [H, P], H, 61, 60)["outcome"] == "failed"
+    assert decide({H: READY, P: RUNS}, [H, P], [H], 61, 60)["outcome"] == "ready"
+    assert decide({H: RUNS, P: exited()}, [H, P], [H], 61, 60)["outcome"] == "failed"
 
 
 def test_an_exit_that_nothing_explains_shows_status_reason_and_the_end_of_the_log():
     log = [f"line {number}" for number in range(100)]
-    message = decide({H: RUNS, P: exited(1, log, "the engine's own words")}, [H, P], H, 1, 60, KNOWN)["message"]
+    message = decide({H: RUNS, P: exited(1, log, "the engine's own words")}, [H, P], [H], 1, 60, KNOWN)["message"]
     lines = message.splitlines()
     assert lines[0] == "the container on a2-node1 exited with status 1 (the engine's own words). Its last lines:"
     assert lines[1:] == log[-SHOWN_LINES:]
@@ -91,17 +91,17 @@ def test_an_exit_that_nothing_explains_shows_status_reason_and_the_end_of_the_lo
 
 @pytest.mark.parametrize("log", [None, [], ["", "  "]])
 def test_an_exit_without_a_log_says_so(log):
-    message = decide({H: dict(exited(2), log=log)}, [H], H, 1, 60)["message"]
+    message = decide({H: dict(exited(2), log=log)}, [H], [H], 1, 60)["message"]
     assert message == "the container on a2-node0 exited with status 2. It wrote no log."
 
 
 def test_a_lost_node_shows_how_often_and_why():
-    message = decide({H: RUNS, P: lost(4, "Permission denied (publickey)")}, [H, P], H, 1, 60)["message"]
+    message = decide({H: RUNS, P: lost(4, "Permission denied (publickey)")}, [H, P], [H], 1, 60)["message"]
     assert message == "a2-node1 has not answered 4 times in a row: Permission denied (publickey)"
 
 
 def test_a_removed_container_is_named():
-    assert "a2-node1 is gone" in decide({H: RUNS, P: {"phase": "absent"}}, [H, P], H, 1, 60)["message"]
+    assert "a2-node1 is gone" in decide({H: RUNS, P: {"phase": "absent"}}, [H, P], [H], 1, 60)["message"]
 
 
 # whose log is named, and for what
@@ -116,7 +116,7 @@ TRACEBACK = ["Traceback (most recent call last):", '  File "/x/engine.py", line 
 
 def ended(states, hosts=(H, P), language="en"):
     """Return the decision, which has to be a failure."""
-    decision = decide(states, list(hosts), hosts[0], 1, 60, KNOWN, language)
+    decision = decide(states, list(hosts), [hosts[0]], 1, 60, KNOWN, language)
     assert decision["outcome"] == "failed"
     return decision
 
@@ -229,10 +229,10 @@ def test_an_exit_without_a_reason_waits_for_the_log_of_the_others(exit_of_one, o
     states = {hosts[0]: dict(exit_of_one, since=100.0, at=101.0)}
     if other:
         states[hosts[1]] = other
-    decision = decide(states, list(hosts), hosts[0], 1, 60, KNOWN)
+    decision = decide(states, list(hosts), [hosts[0]], 1, 60, KNOWN)
     assert (decision is None) == goes_on
     states[hosts[0]]["at"] = 100.0 + HOLD_S
-    assert decide(states, list(hosts), hosts[0], 1, 60, KNOWN)["outcome"] == "failed"
+    assert decide(states, list(hosts), [hosts[0]], 1, 60, KNOWN)["outcome"] == "failed"
 
 
 # phases
@@ -269,7 +269,7 @@ LIMITS = {"starting": 100, "loading": 200, "compiling": 300, "waiting": 400, "re
     (RUNS, RUNS, None),
 ])
 def test_a_node_that_makes_no_progress_in_its_phase_ends_the_wait(one, other, wanted):
-    decision = decide({H: one, P: other}, [H, P], H, 10, 3600, KNOWN, "en", LIMITS)
+    decision = decide({H: one, P: other}, [H, P], [H], 10, 3600, KNOWN, "en", LIMITS)
     if wanted is None:
         assert decision is None
         return
@@ -280,18 +280,18 @@ def test_a_node_that_makes_no_progress_in_its_phase_ends_the_wait(one, other, wa
 
 
 def test_no_limits_no_end():
-    assert decide({H: at_phase("loading", "3/163", 1e6)}, [H], H, 10, 3600, KNOWN) is None
-    assert decide({H: at_phase("loading", "3/163", 1e6)}, [H], H, 10, 3600, KNOWN, "en", {"starting": 1}) is None
+    assert decide({H: at_phase("loading", "3/163", 1e6)}, [H], [H], 10, 3600, KNOWN) is None
+    assert decide({H: at_phase("loading", "3/163", 1e6)}, [H], [H], 10, 3600, KNOWN, "en", {"starting": 1}) is None
 
 
 def test_a_stuck_node_s_log_says_why():
     states = {H: at_phase("loading", "", 201.0, telling=[SOCKET]), P: at_phase("loading", "", 201.0, telling=[NIC])}
-    lines = decide(states, [H, P], H, 10, 3600, KNOWN, "en", LIMITS)["message"].splitlines()
+    lines = decide(states, [H, P], [H], 10, 3600, KNOWN, "en", LIMITS)["message"].splitlines()
     assert lines[0] == ("a2-node0 has made no progress for 201 s while loading weights; the limit of this phase is 200 s. "
                         "a2-node0: loading weights; a2-node1: loading weights")
     assert lines[1].startswith("Remedy: see what it does (docker logs on a2-node0)") and lines[1].endswith("there loading.")
     assert lines[2].startswith("In the log of a2-node1: Cause: The network interface eth9") and lines[3:] == ["The lines behind it:", NIC]
-    late = decide(states, [H, P], H, 3600, 3600, KNOWN, "en", LIMITS)["message"].splitlines()
+    late = decide(states, [H, P], [H], 3600, 3600, KNOWN, "en", LIMITS)["message"].splitlines()
     assert late[0].startswith("no completion within 3600 s. ") and late[1:] == lines[2:]
 
 
@@ -357,7 +357,7 @@ def test_decide_never_calls_a_group_ready_that_is_not(found, at, elapsed, limit)
     head = hosts[at % len(hosts)]
     # Whoever posts, says when.
     states = {host: dict({"at": 0.0}, **state) for host, state in zip(hosts, found) if state}
-    decision = decide(states, hosts, head, elapsed, limit, KNOWN)
+    decision = decide(states, hosts, [head], elapsed, limit, KNOWN)
     phases = [state["phase"] if state else None for state in found]
     may_be_ready = states.get(head, {}).get("phase") == "ready" and set(phases) <= {"running", "ready"}
     dead = [host for host, phase in zip(hosts, phases) if phase == "exited"]

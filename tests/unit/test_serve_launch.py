@@ -1,0 +1,63 @@
+# Copyright: ascend.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role serve_launch: what its start script has to find in a container before anything is started there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import jinja2
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def script(**start):
+    """Return the start script of a unit."""
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True)
+    environment.filters.update(comment=lambda text: "# " + text, quote=lambda text: "'%s'" % text)
+    item = {"start": {"set_env": [], "ld_preload": [], "ld_library_path": [], **start}}
+    return environment.from_string((TOP / "roles" / "serve_launch" / "templates" / "start.sh.j2").read_text()).render(ansible_managed="managed", item=item)
+
+
+def run(tmp_path, **start):
+    """Run it with a command that says that it was reached."""
+    (tmp_path / "start.sh").write_text(script(**start))
+    return subprocess.run(["bash", str(tmp_path / "start.sh"), "echo", "served"], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A configuration file and a program, as a rank's container has to have them."""
+    (tmp_path / "hccn.conf").write_text("address_0=10.0.0.1\n")
+    (tmp_path / "hccn_tool").write_text("#!/bin/sh\n")
+    (tmp_path / "hccn_tool").chmod(0o755)
+    return {"readable": [str(tmp_path / "hccn.conf")], "executable": [str(tmp_path / "hccn_tool")]}
+
+
+def test_a_rank_with_the_files_of_the_npus_network_is_started(tmp_path, files):
+    assert run(tmp_path, **files).stdout == "served\n"
+
+
+def without(path):
+    """Remove a file; Docker makes an empty directory of a source that is not there."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(("name", "breaks"), [
+    ("hccn.conf", without), ("hccn.conf", lambda path: path.write_text("")), ("hccn.conf", lambda path: path.unlink()),
+    ("hccn_tool", without), ("hccn_tool", lambda path: path.chmod(0o644)),
+])
+def test_a_rank_without_them_ends_before_the_server_starts(tmp_path, files, name, breaks):
+    breaks(tmp_path / name)
+    done = run(tmp_path, **files)
+    assert (done.returncode, done.stdout) == (78, "") and f"{tmp_path / name} is not in this container" in done.stderr
+
+
+def test_a_serve_group_s_script_asks_for_nothing(tmp_path):
+    assert run(tmp_path, readable=[], executable=[]).stdout == "served\n"
+    # What was deployed by an earlier release says nothing of them, and its script stays as it is.
+    assert run(tmp_path).stdout == "served\n" and script() == script(readable=[], executable=[])
