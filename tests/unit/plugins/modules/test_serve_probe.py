@@ -241,7 +241,7 @@ def test_units_of_one_node_are_watched_at_once(run_module, tmp_path, monkeypatch
     containers = dict.fromkeys(names, inspected())
     with web_server(api()) as server, web_server(api(health=(503,))) as other, unix_server(path, FakeEngine(containers=containers)):
         units = dict(zip(names, [server.url, other.url, server.url]))
-        found = run_module(serve_probe, units=units, docker_socket=path, slice_s=0.2, model="m")["units"]
+        found = run_module(serve_probe, units=units, docker_socket=path, slice_s=3, model="m")["units"]
         assert [found[name]["phase"] for name in names] == ["ready", "running", "ready"]
         assert len([asked for asked in server.asked if asked.path == "/v1/completions"]) == 2 and other.asked
 
