@@ -100,7 +100,8 @@ def judge(proxy: dict, members: list) -> None:
     if proxy["pd"] and first.settings["vllm_api_key_file"]:
         # Both send the ranks a key of their own, whatever the client sends (vllm_pd_router.rs; auth_headers of the example).
         first.checks.append(check(
-            first.head, "proxy", "vllm_api_key_file", f"a key for the ranks, and port {proxy['port']} of {proxy['host']}, at which {proxy['kind']} asks for none",
+            first.head, "proxy", "vllm_api_key_file",
+            f"a key for the ranks, and port {proxy['port']} of {proxy['host']}, at which {proxy['kind']} asks for none",
             "clients that are meant to be served", "keep the port to their network, or put a reverse proxy that checks keys in front.", "warn"))
     for group in [] if proxy["pd"] else groups:
         if group.settings["vllm_tls_certificate_file"]:
