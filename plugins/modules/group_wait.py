@@ -52,6 +52,10 @@ options:
     description: Served model name.
     type: str
     required: true
+  completion:
+    description: Whether each API is asked for a completion; without one it counts as ready that the model is served.
+    type: bool
+    default: true
   limit_s:
     description: How long to wait at most, in seconds.
     type: int
