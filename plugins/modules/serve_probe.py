@@ -176,7 +176,8 @@ def ask(url, params, left):
         return health, False, "/health says 200, but a completion did not come back: %s" % getattr(error, "reason", error)
     if answered:
         return health, True, None
-    return health, False, "/health says 200, but /v1/completions answered HTTP %d: %s" % (status, text[:300])
+    place = "/v1/completions answered HTTP %d: %s" % (status, text[:300]) if params["completion"] else text
+    return health, False, "/health says 200, but %s" % place
 
 
 def watch(engine, name, url, params, over):

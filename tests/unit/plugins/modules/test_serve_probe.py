@@ -257,3 +257,15 @@ def test_one_that_exits_ends_the_slice_of_all(run_module, tmp_path):
 
 def test_no_unit_is_nothing_to_watch(run_module):
     assert run_module(serve_probe, units={})["units"] == {}
+
+
+@pytest.mark.parametrize(("names", "phase"), [(["m"], "ready"), (["other"], "running"), ([], "running")])
+def test_a_decode_rank_is_asked_what_it_serves_and_for_no_completion(probe, names, phase):
+    def answer(asked):
+        return (200,) if asked.path == "/health" else (200, {"data": [{"id": name} for name in names]})
+
+    with web_server(answer) as server:
+        result = probe(inspected(), url=server.url, model="m", completion=False)
+        assert {asked.path for asked in server.asked} == {"/health", "/v1/models"}
+    assert (result["phase"], result["health"]) == (phase, 200)
+    assert phase == "ready" or "/v1/models has " in result["error"]
