@@ -39,6 +39,7 @@ class ActionModule(ActionBase):
                     "name": {"type": "str", "required": True}, "host": {"type": "str", "required": True},
                     "rank": {"type": "int"}, "url": {"type": "str"}}},
                 "model": {"type": "str", "required": True},
+                "completion": {"type": "bool", "default": True},
                 "api_key": {"type": "str", "no_log": True},
                 "ca_file": {"type": "path"},
                 "limit_s": {"type": "int", "required": True},
@@ -102,7 +103,7 @@ class ActionModule(ActionBase):
         """Watch this host's units for one slice, return name -> state; a connection or a become that fails is a state too."""
         probe = {"units": {unit["name"]: unit["url"] for unit in mine}, "slice_s": slice_s}
         if any(unit["url"] for unit in mine):
-            probe.update(model=args["model"], api_key=args["api_key"], ca_file=args["ca_file"])
+            probe.update(model=args["model"], completion=args["completion"], api_key=args["api_key"], ca_file=args["ca_file"])
         try:
             found = self._execute_module(module_name="ascend.vllm.serve_probe", module_args=probe, task_vars=task_vars)
         except AnsibleError as error:

@@ -33,6 +33,7 @@ class ActionModule(ActionBase):
                 "url": {"type": "str", "required": True},
                 "kind": {"type": "str", "default": "vllm-router", "choices": ["vllm-router", "vllm-ascend"]},
                 "backends": {"type": "list", "elements": "str", "required": True},
+                "also": {"type": "list", "elements": "str", "default": []},
                 "api_key": {"type": "str", "no_log": True},
                 "fresh": {"type": "bool", "default": False},
                 "limit_s": {"type": "int", "default": 120},
@@ -42,7 +43,7 @@ class ActionModule(ActionBase):
             }
         )
         host, start = task_vars["inventory_hostname"], time.monotonic()
-        options = {key: args[key] for key in ("container", "url", "kind", "backends", "api_key")}
+        options = {key: args[key] for key in ("container", "url", "kind", "backends", "also", "api_key")}
         restarts, shown, shown_at = 0 if args["fresh"] else None, None, start
         while True:
             left_s = max(args["limit_s"] - (time.monotonic() - start), 0.0)

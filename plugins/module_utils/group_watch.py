@@ -476,7 +476,8 @@ def ask_completion(config):
     api = Api(config["url"], key, config.get("ca_file"))
     before = _tokens(api)
     try:
-        answered, status, text = api.completion(config["model"], config["probe_timeout_s"])
+        ask = api.completion if config.get("answers_alone", True) else api.serves
+        answered, status, text = ask(config["model"], config["probe_timeout_s"])
     except OSError as error:
         answered, status, text = False, None, str(getattr(error, "reason", None) or error)
     if answered:

@@ -158,10 +158,11 @@ def unreachable(backends):
     return found
 
 
-def state_of(router, backends):
+def state_of(router, backends, also=()):
     """Return C({answers, error, readiness, up, down, missing, other, unreachable, ready}) of a router that should have these backends.
 
-    ready: it has exactly these, takes all of them for healthy, and each answers this node, too.
+    ready: it has exactly these, takes all of them for healthy, and each answers this node, too. C(also): backends that it may have beside these, in
+    whatever state.
     """
     found = dict({"answers": False, "error": None, "readiness": None, "unreachable": {}, "ready": False}, **compare(backends, {}))
     try:
@@ -172,9 +173,11 @@ def state_of(router, backends):
         found["error"] = "%s: %s" % (router.url, plain_http.reason(error))
     except RouterError as error:
         found["error"] = str(error)
+    found["other"] = [url for url in found["other"] if url not in also]
     found["unreachable"] = unreachable(backends)
     counted = found["readiness"] or {}
-    found["ready"] = (
-        found["answers"] and counted["status"] == 200 and counted["healthy"] == counted["total"] == len(found["up"]) == len(backends)
-        and not found["unreachable"])
+    # The router's own numbers are of all that it has.
+    counts = also or counted.get("healthy") == counted.get("total") == len(backends)
+    found["ready"] = bool(
+        found["answers"] and counted["status"] == 200 and counts and len(found["up"]) == len(backends) and not found["other"] and not found["unreachable"])
     return found

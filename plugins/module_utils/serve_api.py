@@ -92,6 +92,12 @@ class Api:
             return True, status, str(choices[0].get("text") or "")
         return False, status, text
 
+    def serves(self, model, timeout=5.0):
+        """Return (whether C(/health) says 200 and the model is served, HTTP status, what came): what may be asked of a decode rank by itself."""
+        health = self.health(timeout)
+        status, names = self.models(timeout) if health == 200 else (health, [])
+        return model in names, status, "/v1/models has %s" % (", ".join(names) or "no model")
+
     def load(self, timeout=5.0):
         """Return (C({running, waiting}), tokens computed since the start), summed over the engines; None where the metrics do not say it."""
         status, text = self.get("/metrics", timeout)

@@ -12,8 +12,8 @@ short_description: Wait until a group of nodes serves, or say which node failed 
 description:
   - Runs on every node of the group at once. Each node is watched in slices of at most O(slice_s) seconds; one decision is
     made over all nodes and ends the wait everywhere.
-  - Ready means that a completion came back from every container with an API, the head of a serve group, each rank of a prefill or decode group,
-    while all containers run.
+  - Ready means that a completion came back from every container with an API, the head of a serve group, each rank of a prefill group, while all
+    containers run; of a decode group, that each rank serves the model.
   - The wait fails when any container exits, and names the node whose log has the cause, the cause and its remedy (C(data/causes)), and the
     lines of the log behind it. An error that is not known is shown by its first traceback. An exit whose log says only that something
     else broke first waits a few seconds for the logs of the other nodes.
@@ -52,6 +52,10 @@ options:
     description: Served model name.
     type: str
     required: true
+  completion:
+    description: Whether each API is asked for a completion; without one it counts as ready that the model is served.
+    type: bool
+    default: true
   limit_s:
     description: How long to wait at most, in seconds.
     type: int

@@ -13,8 +13,8 @@ description:
   - Asks each prefill rank for one token as a proxy does, and each decode rank for the rest with what the prefill rank said of its KV cache. So every
     pair has had its first handshake, which is slow and may fail once, before a client comes, and a pair that does not work is named.
   - A pair whose request fails is asked again, up to O(attempts) times. Decode ranks are asked at once, each of them for one pair after the other.
-  - With O(compare) each decode rank is also asked for the same completion without a prefill rank, which it computes by itself; RV(pairs) says
-    whether both are the same. A prompt of its own for each pair keeps a cache from hiding a transfer that goes wrong.
+  - With O(compare) each prefill rank is also asked for the same completion by itself; RV(pairs) says whether both are the same. A decode rank is
+    never asked by itself, because it may have no weights for a prompt. A prompt of its own for each pair keeps a cache from hiding a transfer that goes wrong.
   - The exchange is that of vllm-router 0.1.17 (C(--kv-connector nixl)) and of vllm-ascend's C(load_balance_proxy_server_example.py).
 version_added: 0.1.0
 author:
@@ -47,7 +47,7 @@ options:
     type: float
     default: 120.0
   compare:
-    description: Whether each decode rank is asked for the same completion by itself, too.
+    description: Whether each prefill rank is asked for the same completion by itself, too.
     type: bool
     default: false
   api_key:
@@ -74,7 +74,7 @@ RETURN = r"""
 pairs:
   description: >-
     For each pair C(prefill), C(decode), C(attempts), C(seconds) of the last one, C(error) (null where the request came through) and C(text). With
-    O(compare) C(alone), what the decode rank says by itself, and C(same).
+    O(compare) C(alone), what the prefill rank says by itself, and C(same).
   returned: always
   type: list
   elements: dict
@@ -161,8 +161,8 @@ def ask_pair(prefill, decode, params):
         try:
             found.update(text=hand_over(prefill, decode, body, params), error=None)
             if params["compare"]:
-                # Without a salt of its own the rank would take from its cache what it was handed over.
-                found["alone"] = completion(decode, "decode", dict(body, cache_salt=body["prompt"]), params["timeout_s"])[1]
+                # Not the decode rank: one with MLAPO has no weights for a prompt, and ends at it.
+                found["alone"] = completion(prefill, "prefill", dict(body, cache_salt=body["prompt"]), params["timeout_s"])[1]
                 found["same"] = found["alone"] == found["text"]
         except Failed as failure:
             found["error"] = str(failure)

@@ -36,6 +36,11 @@ options:
     type: list
     elements: str
     required: true
+  also:
+    description: Base URLs of backends that it may have beside these, in whatever state.
+    type: list
+    elements: str
+    default: []
   api_key:
     description: API key of router and backends.
     type: str
@@ -146,7 +151,7 @@ def watch(engine, params):
             result.update(ended(engine, params["container"], params["log_lines"]))
         if phase != "running":
             return result
-        result["router"] = state_of(router, params["backends"])
+        result["router"] = state_of(router, params["backends"], params["also"])
         if result["router"].pop("ready"):
             result["phase"] = "ready"
             return result
@@ -163,6 +168,7 @@ def main():
             "url": {"type": "str", "required": True},
             "kind": {"type": "str", "choices": list(KINDS), "default": "vllm-router"},
             "backends": {"type": "list", "elements": "str", "required": True},
+            "also": {"type": "list", "elements": "str", "default": []},
             "api_key": {"type": "str", "no_log": True},
             "restarts": {"type": "int"},
             "slice_s": {"type": "float", "default": 5.0},

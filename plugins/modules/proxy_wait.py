@@ -35,6 +35,11 @@ options:
     type: list
     elements: str
     required: true
+  also:
+    description: Base URLs of backends that it may have beside these, in whatever state.
+    type: list
+    elements: str
+    default: []
   api_key:
     description: API key of proxy and backends.
     type: str

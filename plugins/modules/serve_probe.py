@@ -13,8 +13,8 @@ description:
   - Watches the containers at once for up to O(slice_s) seconds, and returns as soon as one of them is not running any more, or all that have
     an API answer.
   - Of a container with an API it also asks C(/health) and, once that says 200, for a completion of one token; only a completion
-    counts as ready, because C(/health) goes on saying 200 with a peer dead or its link down. Ranks of prefill and decode groups compute a
-    completion that is asked of them alone wholly by themselves, and keep nothing of it for a transfer.
+    counts as ready, because C(/health) goes on saying 200 with a peer dead or its link down. A prefill rank computes a
+    completion that is asked of it alone wholly by itself, and keeps nothing of it for a transfer; a decode rank may end at it (O(completion)).
   - From the log it tells how far the start has come, and the lines that may say what goes wrong.
   - A wait is a loop of such slices, see P(ascend.vllm.group_wait#module).
 version_added: 0.1.0
@@ -32,6 +32,10 @@ options:
   model:
     description: Served model name, needed where a unit has a URL.
     type: str
+  completion:
+    description: Whether a completion is asked for. Without one it counts as ready that the model is served; a decode rank has no more to say by itself.
+    type: bool
+    default: true
   log_lines:
     description: How many of the last log lines to return of a container that has exited.
     type: int
@@ -167,12 +171,13 @@ def ask(url, params, left):
     if health != 200:
         return health, False, None
     try:
-        answered, status, text = service.completion(params["model"], left)
+        answered, status, text = service.completion(params["model"], left) if params["completion"] else service.serves(params["model"], left)
     except OSError as error:
         return health, False, "/health says 200, but a completion did not come back: %s" % getattr(error, "reason", error)
     if answered:
         return health, True, None
-    return health, False, "/health says 200, but /v1/completions answered HTTP %d: %s" % (status, text[:300])
+    place = "/v1/completions answered HTTP %d: %s" % (status, text[:300]) if params["completion"] else text
+    return health, False, "/health says 200, but %s" % place
 
 
 def watch(engine, name, url, params, over):
@@ -211,6 +216,7 @@ def main():
             "units": {"type": "dict", "required": True},
             "slice_s": {"type": "float", "default": 5.0},
             "model": {"type": "str"},
+            "completion": {"type": "bool", "default": True},
             "api_key": {"type": "str", "no_log": True},
             "ca_file": {"type": "path"},
             "log_lines": {"type": "int", "default": 40},

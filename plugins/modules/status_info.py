@@ -66,6 +66,10 @@ options:
         type: list
         elements: str
         default: []
+      answers_alone:
+        description: Whether a completion may be asked for; without it that of a rank is whether it serves the model.
+        type: bool
+        default: true
       ca_file:
         description: Certificates on the node that vouch for the service, where O(services[].url) is C(https).
         type: path
@@ -241,6 +245,16 @@ def ask_docker(path, containers, images, now):
     return result
 
 
+def served(api, model):
+    """Return whether a rank serves the model, in the words of a completion."""
+    began = time.monotonic()
+    try:
+        answered, status, text = api.serves(model, QUICK_S)
+    except (OSError, ValueError) as error:
+        answered, status, text = False, None, why(error)
+    return {"answered": answered, "status": status, "seconds": round(time.monotonic() - began, 3), "timed_out": False, "text": text}
+
+
 def ask_service(service, api_key, timeout):
     """Return what the API of one group answers; see RETURN."""
     api = Api(service["url"], api_key, service["ca_file"])
@@ -252,6 +266,9 @@ def ask_service(service, api_key, timeout):
         result["requests"] = Several([api.at(url) for url in service["rank_urls"]] or [api]).load()[0]
     except (OSError, ValueError) as error:
         result["health_error"] = why(error)
+    if not service["answers_alone"]:
+        ranks = [served(api.at(url), service["model"]) for url in service["rank_urls"]]
+        return dict(result, completion=ranks[0], ranks=[dict(said, rank=rank) for rank, said in enumerate(ranks)])
     said = result["completion"] = completion(api, service["model"], timeout)
     if said["answered"] and service["ranks"] == 1:
         result["ranks"] = [dict(said, rank=0)]
@@ -290,6 +307,7 @@ def main():
                 "model": {"type": "str", "required": True},
                 "ranks": {"type": "int", "default": 1},
                 "rank_urls": {"type": "list", "elements": "str", "default": []},
+                "answers_alone": {"type": "bool", "default": True},
                 "ca_file": {"type": "path"},
             }},
             "proxies": {"type": "list", "elements": "dict", "default": [], "options": {

@@ -56,6 +56,7 @@ def put_back(plan: dict, kept: dict) -> dict:
     entry.setdefault("units", [{"name": unit["name"], "host": host, "rank": unit["rank"], "url": unit["api"] and unit["api"]["url"]}
                                for host in wanted for unit in then[host]])
     entry.setdefault("rank_urls", [])
+    entry.setdefault("answers_alone", True)
     hosts = {
         host: {**there, "units": [unit for unit in there["units"] if unit["group"] != name] + then.get(host, [])}
         for host, there in plan["hosts"].items()

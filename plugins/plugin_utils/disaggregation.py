@@ -40,6 +40,15 @@ def is_pd(group) -> bool:
     return group.role in KV_ROLES
 
 
+def answers_alone(group) -> bool:
+    """Return whether a rank may be asked for a completion that it has to compute wholly by itself; a decode rank may not.
+
+    With MLAPO and 1024 batched tokens or fewer, as the recipes have it, a consumer drops the weights that only a prefill needs, and ends at a prompt
+    (vllm_ascend/attention/mla_v1.py, ``_process_weights_for_fused_mlapo`` and ``forward``, at v0.13.0 and later).
+    """
+    return group.role != "decode"
+
+
 def refuse(group, name: str, variable: str, observed: str, expected: str, remedy: str, host: str | None = None) -> None:
     """Add a problem of a group to its checks, with the group's name in front."""
     group.checks.append(check(host or group.head, name, variable, f"group {group.name}: {observed}", expected, remedy))

@@ -100,7 +100,8 @@ def judge(proxy: dict, members: list) -> None:
     if proxy["pd"] and first.settings["vllm_api_key_file"]:
         # Both send the ranks a key of their own, whatever the client sends (vllm_pd_router.rs; auth_headers of the example).
         first.checks.append(check(
-            first.head, "proxy", "vllm_api_key_file", f"a key for the ranks, and port {proxy['port']} of {proxy['host']}, at which {proxy['kind']} asks for none",
+            first.head, "proxy", "vllm_api_key_file",
+            f"a key for the ranks, and port {proxy['port']} of {proxy['host']}, at which {proxy['kind']} asks for none",
             "clients that are meant to be served", "keep the port to their network, or put a reverse proxy that checks keys in front.", "warn"))
     for group in [] if proxy["pd"] else groups:
         if group.settings["vllm_tls_certificate_file"]:
@@ -157,6 +158,7 @@ def unit_name(group, part: ranks.Slice) -> str:
 def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
     """Return the proxy as the plan says it. ``image``: of the first group; ``secrets``: where a unit's secrets are in its container.
 
+    ``command`` is ``argv`` without the backends' addresses, a change of which needs no other start of the router.
     ``argv`` holds no secret: ``secret_env`` names the variable that has to be read from a file when the container starts.
     """
     behind = backends(proxy, settled)
@@ -165,6 +167,7 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
     address = settled[proxy["host"]].local_ip
     router = proxy["kind"] == "vllm-router"
     sides = [side for side in ("prefill", "decode", "serve") if any(backend["role"] == side for backend in behind)]
+    argv = _router(proxy, behind) if router else _example(proxy, behind)
     return {
         "kind": proxy["kind"],
         "mode": "pd" if proxy["pd"] else "replicas",
@@ -178,7 +181,8 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
         "policy": proxy["policy"] if router else None,
         "image": proxy["image"] or (None if router else image),
         "package": PACKAGE if router else None,
-        "argv": _router(proxy, behind) if router else _example(proxy, behind),
+        "argv": argv,
+        "command": " ".join(word for word in argv if word not in [backend["url"] for backend in behind]),
         "ready": {"path": READY[proxy["kind"]], **{side: sum(backend["role"] == side for backend in behind) for side in sides}},
         "served_model_name": first.settings["vllm_served_model_name"] or first.recipe.served_model_name,
         "groups": [group.name for group in proxy["groups"]],

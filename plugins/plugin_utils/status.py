@@ -51,7 +51,7 @@ def _questions(host: str, host_plan: dict, plan: dict, links: bool) -> dict:
         "link_questions": ["link", "vnic"] if host_plan["hardware"] == "a3" else ["link"],
         "services": [
             {"name": name, "url": group["api"]["url"], "model": group["served_model_name"], "ranks": group["data_parallel_size"],
-             "rank_urls": group["rank_urls"], "ca_file": group["api"].get("ca_file")}
+             "rank_urls": group["rank_urls"], "answers_alone": group["answers_alone"], "ca_file": group["api"].get("ca_file")}
             for name, group in headed.items()
         ],
         "proxies": status_proxy.questions(host, plan),

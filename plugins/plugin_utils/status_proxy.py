@@ -8,6 +8,8 @@ from __future__ import annotations
 from .answers import LABEL
 from .checks import stops
 
+#: Label with the command that it was started with, but for its backends, of which it is told while it runs (roles/proxy/tasks/container.yml).
+COMMAND = "ascend.vllm.command"
 #: Keys of the plan that a report shows.
 SHOWN = ("kind", "host", "url", "groups", "served_model_name")
 
@@ -30,9 +32,9 @@ def judge_proxy(judge, proxy: dict, container: dict, said: dict) -> list:
     found = [judge.judged("proxy_runs", outcome, observed, "running", name, **words)]
     if outcome in ("absent", "foreign"):
         return found
-    argv = [str(word) for word in container.get("command") or []]
-    same = argv == proxy["argv"]
-    found.append(judge.judged("proxy_command", None if same else "other", "as planned" if same else " ".join(argv)[:300] or "nothing", "as planned", name))
+    command = (container.get("labels") or {}).get(COMMAND)
+    same = command == proxy["command"]
+    found.append(judge.judged("proxy_command", None if same else "other", "as planned" if same else str(command)[:300], "as planned", name))
     if outcome:
         return found
     router, completion = said.get("router") or {}, said.get("completion") or {}

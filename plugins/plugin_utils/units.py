@@ -200,6 +200,8 @@ def _group_entry(group, settled: dict, weights: dict, image: str) -> dict:
         # All containers in their order, filled in one by one, and where each rank answers, if it does by itself.
         "units": [],
         "rank_urls": [],
+        # Whether a completion may be asked of a rank by itself (disaggregation.answers_alone).
+        "answers_alone": disaggregation.answers_alone(group),
         "data_parallel_size": group.data_parallel_size,
         "tensor_parallel_size": group.tensor_parallel_size,
         "model": group.settings["vllm_model"],

@@ -112,7 +112,7 @@ def test_one_replica_alone_is_upgraded_while_a_client_asks(verb, nodes):
 
 @pytest.mark.extra
 def test_an_upgrade_that_fails_in_the_second_group_brings_both_back_and_no_request_fails(verb, nodes):
-    wrong = [{**GROUPS[0], "vllm_extra_args": {"max-num-seqs": 10}}, {**GROUPS[1], "vllm_extra_args": {"no-such-option": 1}}]
+    wrong = [{**GROUPS[0], "extra_args": {"max-num-seqs": 10}}, {**GROUPS[1], "extra_args": {"no-such-option": 1}}]
     with Requests(clients=2, tokens=8, api=ROUTER) as clients:
         run = verb("ascend.vllm.upgrade", *QUICK, "-e", json.dumps({"vllm_groups": wrong}))
         assert run.rc != 0 and "unrecognized arguments: --no-such-option" in run.text and run.text.count("serves again") == 2, run.out[-4000:]
@@ -135,7 +135,8 @@ def test_a_key_is_asked_for_and_shown_nowhere(verb, nodes, tmp_path):
     assert key not in head.check_output("cat /proc/$(docker inspect -f '{{.State.Pid}}' vllm-proxy)/cmdline")
     secret = head.file("/etc/ascend-vllm/vllm-proxy/api_key")
     assert (secret.user, secret.mode) == ("root", 0o600)
-    assert verb("site.yml", *QUICK).rc == 0 and complete(api=ROUTER)
+    run = verb("site.yml", *QUICK)
+    assert run.rc == 0 and complete(api=ROUTER), run.out[-4000:]
 
 
 @pytest.mark.extra

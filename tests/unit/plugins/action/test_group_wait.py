@@ -270,7 +270,7 @@ def test_a_decision_that_stands_is_followed_whatever_this_host_sees(tmp_path):
 def test_only_the_head_is_asked_for_a_completion_and_gets_the_key(tmp_path):
     found = watch_all(tmp_path, {H: [READY], P: [running()]}, api_key=SECRET, ca_file="/etc/ascend-vllm/ca.pem", slice_s=2.5)
     assert found[H]["probes"][0] == {
-        "units": {"vllm-rank0": "http://198.51.100.11:8000"}, "slice_s": 2.5, "model": "deepseek_r1", "api_key": SECRET,
+        "units": {"vllm-rank0": "http://198.51.100.11:8000"}, "slice_s": 2.5, "model": "deepseek_r1", "completion": True, "api_key": SECRET,
         "ca_file": "/etc/ascend-vllm/ca.pem"}
     assert found[P]["probes"][0] == {"units": {"vllm-rank1": None}, "slice_s": 2.5}
     assert all(SECRET not in str((answer["result"], answer["lines"])) for answer in found.values())

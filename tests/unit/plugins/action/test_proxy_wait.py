@@ -111,4 +111,4 @@ def test_wrong_arguments_are_refused(wrong):
 
 
 def test_the_documentation_lists_the_plugin_s_options():
-    assert set(documented_options(documented)) == {"container", "url", "kind", "backends", "api_key", "fresh", "limit_s", "slice_s", "language", "data_dirs"}
+    assert set(documented_options(documented)) == {"container", "url", "kind", "backends", "also", "api_key", "fresh", "limit_s", "slice_s", "language", "data_dirs"}

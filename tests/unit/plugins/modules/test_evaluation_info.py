@@ -120,3 +120,15 @@ def test_requests_that_the_service_has(ask, monkeypatch, texts, found, looks):
         assert ask(server.url, requests=True)["service"]["requests"] == found
         assert [asked.path for asked in server.asked].count("/metrics") == looks
     assert ask("http://127.0.0.1:%d" % closed_port(), requests=True)["service"]["requests"] is None
+
+
+def test_behind_a_proxy_the_ranks_say_how_many_requests_there_are(ask, monkeypatch):
+    monkeypatch.setattr(evaluation_info, "AGAIN_S", 0.01)
+
+    def rank(running):
+        return lambda asked: (200, gauges([running], [0]).encode())
+
+    with web_server(lambda asked: (200, {"data": []})) as proxy, web_server(rank(2)) as one, web_server(rank(3)) as other:
+        found = ask(proxy.url, requests=True, load_urls=[one.url, other.url])["service"]
+        assert (found["status"], found["requests"]) == (200, {"running": 5, "waiting": 0})
+        assert [asked.path for asked in proxy.asked] == ["/v1/models"]

@@ -123,6 +123,8 @@ def test_its_own_count_has_a_backend_that_never_was_there():
         assert router.readiness() == {"status": 200, "healthy": 2, "total": 2}
         found = proxy_router.state_of(router, [servers[0].url, gone])
         assert not found["ready"] and list(found["unreachable"]) == [gone] and "refused" in found["unreachable"][gone]
+        # Another group is no concern of who waits for this one.
+        assert proxy_router.state_of(router, [servers[0].url], [gone])["ready"] and not proxy_router.state_of(router, [servers[0].url])["ready"]
         assert ask(router) == ask(router) == "east"
         router.remove(gone)
         assert proxy_router.state_of(router, [servers[0].url])["ready"]

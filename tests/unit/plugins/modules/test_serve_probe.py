@@ -241,7 +241,7 @@ def test_units_of_one_node_are_watched_at_once(run_module, tmp_path, monkeypatch
     containers = dict.fromkeys(names, inspected())
     with web_server(api()) as server, web_server(api(health=(503,))) as other, unix_server(path, FakeEngine(containers=containers)):
         units = dict(zip(names, [server.url, other.url, server.url]))
-        found = run_module(serve_probe, units=units, docker_socket=path, slice_s=0.2, model="m")["units"]
+        found = run_module(serve_probe, units=units, docker_socket=path, slice_s=3, model="m")["units"]
         assert [found[name]["phase"] for name in names] == ["ready", "running", "ready"]
         assert len([asked for asked in server.asked if asked.path == "/v1/completions"]) == 2 and other.asked
 
@@ -257,3 +257,15 @@ def test_one_that_exits_ends_the_slice_of_all(run_module, tmp_path):
 
 def test_no_unit_is_nothing_to_watch(run_module):
     assert run_module(serve_probe, units={})["units"] == {}
+
+
+@pytest.mark.parametrize(("names", "phase"), [(["m"], "ready"), (["other"], "running"), ([], "running")])
+def test_a_decode_rank_is_asked_what_it_serves_and_for_no_completion(probe, names, phase):
+    def answer(asked):
+        return (200,) if asked.path == "/health" else (200, {"data": [{"id": name} for name in names]})
+
+    with web_server(answer) as server:
+        result = probe(inspected(), url=server.url, model="m", completion=False)
+        assert {asked.path for asked in server.asked} == {"/health", "/v1/models"}
+    assert (result["phase"], result["health"]) == (phase, 200)
+    assert phase == "ready" or "/v1/models has " in result["error"]

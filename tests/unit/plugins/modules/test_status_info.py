@@ -165,6 +165,14 @@ def test_ranks_that_answer_by_themselves_are_asked_each_at_its_place(ask):
     assert said["requests"] == {key: 2 * number for key, number in one["requests"].items()}
 
 
+def test_decode_ranks_are_asked_what_they_serve_and_for_no_completion(ask):
+    with web_server(api()) as first, web_server(api(models=(200, {"data": []}))) as second:
+        said = ask(services=[service(first.url, ranks=2, rank_urls=[first.url, second.url], answers_alone=False)])["services"]["vllm"]
+        assert not [asked for asked in first.asked + second.asked if asked.path == "/v1/completions"]
+    assert said["completion"]["answered"] and [entry["answered"] for entry in said["ranks"]] == [True, False]
+    assert said["ranks"][1]["text"] == "/v1/models has no model"
+
+
 @pytest.mark.parametrize(("status", "ranks"), [(401, None), (404, None), (503, 2)])
 def test_a_completion_that_is_refused(ask, status, ranks):
     with web_server(api(completion=(status, {"error": "x" * 1000}))) as server:

@@ -95,6 +95,7 @@ def test_replicas_behind_one_address(hosts, planned, bad):
     proxy = proxy_of(result)
     assert proxy["argv"][-9:] == ["--worker-urls", "http://198.51.100.11:8000", "http://198.51.100.13:8100", "--policy", "cache_aware",
                                   "--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
+    assert proxy["command"].endswith("--worker-urls --policy cache_aware --worker-startup-check-interval 2 --health-check-interval-secs 10")
     assert proxy["mode"] == "replicas" and proxy["ready"] == {"path": "/readiness", "serve": 2} and proxy["groups"] == ["east", "west"]
     assert "--vllm-pd-disaggregation" not in proxy["argv"] and "--kv-connector" not in proxy["argv"]
     # Nothing else of the plan knows of it: a replica is added or removed without the others.

@@ -44,7 +44,7 @@ def test_the_questions_follow_from_the_plan():
     assert asked[HEAD] == {
         "containers": ["vllm-rank0"], "images": ["quay.io/ascend/vllm-ascend:v0.13.0"], "links": list(range(8)), "link_questions": ["link"],
         "services": [{"name": "vllm", "url": "http://198.51.100.11:8000", "model": "deepseek_r1", "ranks": 4, "rank_urls": [],
-                      "ca_file": None}], "proxies": [],
+                      "answers_alone": True, "ca_file": None}], "proxies": [],
         "key_files": {"vllm": "/etc/keys/vllm"}}
     assert asked[PEER]["services"] == [] and asked[PEER]["key_files"] == {} and asked[PEER]["containers"] == ["vllm-rank2"]
     assert status.status_questions(serving.plan, links=False)[HEAD]["links"] == []

@@ -12,7 +12,7 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import LABEL
 from ansible_collections.ascend.vllm.tests.unit.plugins.status_cluster import HANGS, Serving, done
 
 EAST, WEST, NAME = "http://198.51.100.11:8000", "http://198.51.100.13:8000", "vllm-proxy"
-ARGV = ["vllm-router", "--port", "1999", "--worker-urls", EAST, WEST]
+COMMAND = "vllm-router --port 1999 --worker-urls"
 
 
 class Proxied(Serving):
@@ -22,10 +22,10 @@ class Proxied(Serving):
         super().__init__()
         self.place = self.hosts[1]
         self.proxy = {"name": NAME, "kind": "vllm-router", "host": self.place, "url": "http://198.51.100.12:1999", "served_model_name": "deepseek_r1",
-                      "groups": ["vllm", "west"], "argv": list(ARGV), "api_key_file": "/etc/keys/vllm",
+                      "groups": ["vllm", "west"], "command": COMMAND, "api_key_file": "/etc/keys/vllm",
                       "backends": [{"group": "vllm", "url": EAST}, {"group": "west", "url": WEST}]}
         self.plan["proxies"] = {"proxy": self.proxy}
-        self.container_ = dict(self.container(0), image="ascend-vllm-client/vllm_router:0123", command=list(ARGV), labels={LABEL: NAME})
+        self.container_ = dict(self.container(0), image="ascend-vllm-client/vllm_router:0123", labels={LABEL: NAME, "ascend.vllm.command": COMMAND})
         self.said[self.place]["docker"]["containers"][NAME] = self.container_
         self.router = {"answers": True, "error": None, "readiness": {"status": 200, "healthy": 2, "total": 2}, "up": [EAST, WEST], "down": [], "missing": [],
                        "other": [], "unreachable": {}}
@@ -70,7 +70,7 @@ def broken(change):
     (lambda cluster: cluster.router.update(up=[EAST], down=[WEST]), "degraded", [("proxy_backends", f"{NAME} west", "fail")]),
     (lambda cluster: cluster.router.update(unreachable={WEST: "HTTP 503"}), "degraded", [("proxy_backends", f"{NAME} west", "fail")]),
     (lambda cluster: cluster.router.update(other=["http://x"]), "serving", [("proxy_backends", NAME, "warn")]),
-    (lambda cluster: cluster.container_.update(command=ARGV[:-1]), "degraded", [("proxy_command", NAME, "fail")]),
+    (lambda cluster: cluster.container_["labels"].update({"ascend.vllm.command": "vllm-router --port 1998 --worker-urls"}), "degraded", [("proxy_command", NAME, "fail")]),
     (lambda cluster: cluster.answer.update(completion=HANGS), "down", [("proxy_completion", NAME, "fail")]),
     (lambda cluster: (cluster.router.update(answers=False, error="refused"), cluster.answer.update(completion=HANGS)), "down",
      [("proxy_backends", NAME, "fail"), ("proxy_completion", NAME, "fail")]),

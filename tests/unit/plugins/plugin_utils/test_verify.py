@@ -21,7 +21,8 @@ from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_po
 KEY = "k3y-of-the-service"
 HEAD, PEER = "a2-node0", "a2-node1"
 TEXT = "".join(WORDS)
-OPTIONS = {"model": "deepseek_r1", "ranks": 4, "rank_urls": [], "depth": "full", "prompt": "The future of AI is", "max_tokens": 50, "expected": "", "questions": [],
+OPTIONS = {"model": "deepseek_r1", "ranks": 4, "rank_urls": [],
+           "depth": "full", "prompt": "The future of AI is", "max_tokens": 50, "expected": "", "questions": [],
            "timeout_s": 5.0, "limit_s": 60.0, "api_key": None, "ca_file": None}
 
 
