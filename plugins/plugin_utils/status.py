@@ -4,8 +4,8 @@
 """The report of status: what the nodes of every group answered, judged in one place.
 
 Shape: ``{schema, verb, result: pass|fail, state, language, started_at, ended_at, version, groups, proxies, summary, checks, nodes}``. A check is what
-``checks`` describes. ``state``, the worst one of all groups and proxies, ``groups.NAME.state`` and ``proxies.NAME.state`` are ``serving`` (a completion comes back and nothing
-is wrong), ``degraded`` (a completion comes back, but something is wrong) or ``down`` (no completion comes back).
+``checks`` describes. ``state``, the worst one of all groups and proxies, ``groups.NAME.state`` and ``proxies.NAME.state`` are ``serving`` (a completion
+comes back and nothing is wrong), ``degraded`` (a completion comes back, but something is wrong) or ``down`` (no completion comes back).
 """
 
 from __future__ import annotations

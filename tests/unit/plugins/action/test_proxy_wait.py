@@ -91,7 +91,8 @@ def test_what_a_proxy_that_ended_says_is_explained():
 
 
 @pytest.mark.parametrize(("telling", "log", "words"), [
-    (["thread panicked"], ["INFO", "thread panicked"], "the first error is:\nthread panicked"), ([], ["INFO"], "the first error is:\nINFO"), ([], [], "(it has no log)"),
+    (["thread panicked"], ["INFO", "thread panicked"], "the first error is:\nthread panicked"), ([], ["INFO"], "the first error is:\nINFO"),
+    ([], [], "(it has no log)"),
 ])
 def test_an_end_that_nobody_knows_shows_the_log(telling, log, words):
     found = wait([seen("exited", telling=telling, log=log)])["result"]
@@ -111,4 +112,5 @@ def test_wrong_arguments_are_refused(wrong):
 
 
 def test_the_documentation_lists_the_plugin_s_options():
-    assert set(documented_options(documented)) == {"container", "url", "kind", "backends", "also", "api_key", "fresh", "limit_s", "slice_s", "language", "data_dirs"}
+    assert set(documented_options(documented)) == {
+        "container", "url", "kind", "backends", "also", "api_key", "fresh", "limit_s", "slice_s", "language", "data_dirs"}
