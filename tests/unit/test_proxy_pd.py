@@ -64,7 +64,7 @@ def test_each_pair_and_the_proxy_are_asked_and_a_rank_that_left_comes_back_with_
 
 
 def test_a_kv_cache_that_arrives_wrong_is_a_failure_and_names_the_pair(run):
-    with routed(Prefill("p0"), Prefill("p1"), Decode(garbles=True), pd=2) as (router, dummy, servers):
+    with routed(Prefill("p0"), Prefill("p1"), Decode(garbles=99), pd=2) as (router, dummy, servers):
         status, said = run([{"tasks_from": "verify"}], router, servers)
         assert status != 0 and "2 of 2 pairs of a prefill and a decode rank say something else than the prefill rank by itself" in said
         assert f"{servers[0].url} to {servers[2].url}: found \" %%%\"" in said and "hccn_tool -i 0 -ip -g" in said

@@ -44,6 +44,10 @@ class Prefill(Rank):
     def completion(self, body):
         """Return (status, answer)."""
         params = body.get("kv_transfer_params") or {}
+        salt = body.get("cache_salt", "")
+        if len(salt) > 128 or any(character in salt for character in "@/\\\0"):
+            # As vLLM 0.32.0 does.
+            return 400, {"error": {"message": "Parameter 'cache_salt' must be at most 128 characters and must not contain '@', '/', '\\\\', or NUL."}}
         if not params.get("do_remote_decode") or self.name is None:
             return self.text(" bright")
         return self.text(" b", kv_transfer_params={"do_remote_prefill": True, "do_remote_decode": False, "remote_engine_id": self.name,
@@ -51,9 +55,10 @@ class Prefill(Rank):
 
 
 class Decode(Rank):
-    """Fetches what a prefill rank kept. The first C(failures) handshakes fail, those with C(deaf_to) always do; C(garbles): what comes is wrong."""
+    """Fetches what a prefill rank kept. The first C(failures) handshakes fail, those with C(deaf_to) always do; C(garbles): so often what comes
+    is wrong."""
 
-    def __init__(self, failures=0, deaf_to=None, garbles=False, **more):
+    def __init__(self, failures=0, deaf_to=None, garbles=0, **more):
         super().__init__(**more)
         self.failures, self.deaf_to, self.garbles = failures, deaf_to, garbles
 
@@ -65,4 +70,5 @@ class Decode(Rank):
         self.failures -= 1
         if self.failures >= 0 or params["remote_engine_id"] == self.deaf_to:
             return 500, {"error": "handshake with %s failed" % params["remote_engine_id"]}
-        return self.text(" %%%" if self.garbles else " bright")
+        self.garbles -= 1
+        return self.text(" %%%" if self.garbles >= 0 else " bright")

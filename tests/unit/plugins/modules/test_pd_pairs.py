@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 
 import pytest
 
@@ -77,14 +78,20 @@ def test_a_rank_that_is_not_there(pairs):
 
 
 def test_what_is_handed_over_is_compared_with_what_the_prefill_rank_says_alone(pairs):
-    result, (prefill, decode) = pairs([Prefill("p0")], [Decode(), Decode(garbles=True)], compare=True)
+    result, (prefill, decode) = pairs([Prefill("p0")], [Decode(), Decode(garbles=9)], compare=True)
     assert not result["failed"]
     assert [(pair["same"], pair["text"], pair["alone"]) for pair in result["pairs"]] == [(True, " bright", " bright"), (False, " %%%", " bright")]
     assert [pair["decode"] for pair in result["differing"]] == [decode[1].url]
     asked = [[entry.json() for entry in server.asked if entry.path == "/v1/completions"] for server in (prefill[0], *decode)]
     alone = [body for body in asked[0] if "kv_transfer_params" not in body]
     # A decode rank with MLAPO would end at a prompt of its own.
-    assert len(alone) == 2 and all(body["cache_salt"] for body in alone) and all("kv_transfer_params" in body for body in asked[1] + asked[2])
+    assert len(alone) == 4 and all(re.fullmatch("[0-9a-f]{64}", body["cache_salt"]) for body in alone) and all("kv_transfer_params" in body for body in asked[1] + asked[2])
+
+
+def test_a_near_tie_that_falls_to_the_other_side_once_is_no_difference(pairs):
+    result, dummy = pairs([Prefill("p0")], [Decode(garbles=1)], compare=True)
+    [pair] = result["pairs"]
+    assert result["differing"] == [] and (pair["same"], pair["attempts"]) == (True, 2)
 
 
 @pytest.mark.parametrize(("longest", "characters"), [(256, 128), (100000, pd_pairs.CHARACTERS), (None, pd_pairs.CHARACTERS)])
