@@ -16,7 +16,7 @@ options:
     type: str
   ca_file:
     description:
-      - Certificates on the node that vouch for the service, where O(url) is C(https). The name in the service's certificate does not count,
+      - Certificates on the node that vouch for the service, where its address begins with C(https). The name in the service's certificate does not count,
         because the service is asked by its address.
     type: path
 """

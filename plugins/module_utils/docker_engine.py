@@ -120,14 +120,17 @@ class DockerEngine:
         """Return the inspected image, or None."""
         return self._object("/images/%s/json" % quote(reference, safe="/:@"))
 
-    def logs(self, name, tail, since=None):
+    def logs(self, name, tail, since=None, early_s=0):
         """Return the last C(tail) lines of a container's output, both streams in their order, without colours.
 
         C(since): a time as the engine writes it, such as C(State.StartedAt): a container that was started again has the lines of its earlier
-        runs in the same log.
+        runs in the same log. C(early_s): whole seconds before that time in which lines count, too.
         """
-        path = "/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (quote(name, safe=""), tail)
-        status, body = self.get(path + ("&since=%s" % seconds(since) if seconds(since) else ""))
+        path, begin = "/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (quote(name, safe=""), tail), seconds(since)
+        if begin:
+            whole, dot, rest = begin.partition(".")
+            path += "&since=%d%s%s" % (int(whole) - early_s, dot, rest)
+        status, body = self.get(path)
         if status != 200:
             return []
         return _TERMINAL.sub("", demultiplex(body).decode("utf-8", "replace")).splitlines()

@@ -46,10 +46,9 @@ options:
     elements: str
     default: []
   state:
-    description: V(present) puts them in, V(absent) takes them out, V(list) only says which there are.
+    description: V(present) puts them in, V(absent) takes them out. Without it the module only says which there are.
     type: str
-    choices: [present, absent, list]
-    default: list
+    choices: [present, absent]
   api_key:
     description: API key of router and backends.
     type: str
@@ -179,10 +178,10 @@ def change(router, given, check_mode):
     """Change the router's list; see RETURN for the result, which has C(changed), too."""
     wanted, state, pd = given["backends"], given["state"], given["mode"] == "pd"
     result = dict(NOTHING, answers=True, **compare(wanted, router.workers()))
-    todo = {"list": [], "present": result["missing"], "absent": result["up"] + result["down"]}[state]
+    todo = {None: [], "present": result["missing"], "absent": result["up"] + result["down"]}[state]
     result["restart"] = pd and state == "present" and (bool(todo) or (given["fresh"] and given["kind"] == "vllm-ascend"))
     result["changed"] = bool(todo) or result["restart"]
-    if check_mode or state == "list":
+    if check_mode or state is None:
         return result
     if state == "present" and result["changed"]:
         wait_for(todo or wanted, given["wait_s"])
@@ -215,7 +214,7 @@ def main():
             "mode": {"type": "str", "choices": ["replicas", "pd"], "default": "replicas"},
             "fresh": {"type": "bool", "default": False},
             "backends": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["present", "absent", "list"], "default": "list"},
+            "state": {"type": "str", "choices": ["present", "absent"]},
             "api_key": {"type": "str", "no_log": True},
             "wait_s": {"type": "float", "default": 0},
             "settle_s": {"type": "float", "default": 1},

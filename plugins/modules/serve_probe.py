@@ -122,6 +122,8 @@ LOOK_S = 1.0
 RECENT_LINES = 400
 #: Lines that are read of a container that has exited: every worker of it says its whole traceback, some of them twice.
 EXIT_LINES = 5000
+#: Seconds between the first word of a process and the engine's note that it runs, at most.
+EARLY_S = 2
 #: Bytes of telling lines that are returned, of a container that runs and of one that has exited.
 RECENT_BYTES = 16384
 EXIT_BYTES = 65536
@@ -155,7 +157,9 @@ def recent(engine, name, since):
 
 def ended(engine, name, log_lines, since):
     """Return C({startup, telling, log}) of a container that has exited, by what it had said since it was started."""
-    lines = [serve_log.clean(line) for line in engine.logs(name, max(EXIT_LINES, log_lines), since)]
+    # The engine notes when it has started a process, and one that ends at once has said why before that.
+    found = engine.logs(name, max(EXIT_LINES, log_lines), since) or engine.logs(name, max(EXIT_LINES, log_lines), since, EARLY_S)
+    lines = [serve_log.clean(line) for line in found]
     return {"startup": serve_log.stage(lines), "telling": serve_log.telling(lines, EXIT_BYTES), "log": lines[-log_lines:] if log_lines > 0 else []}
 
 

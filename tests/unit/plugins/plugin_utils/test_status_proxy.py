@@ -44,7 +44,7 @@ def test_its_host_is_asked_for_its_container_its_list_and_a_completion():
     asked = status.status_questions(cluster.plan)
     assert asked[cluster.place]["containers"] == ["vllm-rank2", NAME] and asked[cluster.place]["key_files"] == {NAME: "/etc/keys/vllm"}
     assert asked[cluster.place]["proxies"] == [{"name": NAME, "url": "http://198.51.100.12:1999", "kind": "vllm-router", "model": "deepseek_r1",
-                                                 "backends": [EAST, WEST]}]
+                                                "backends": [EAST, WEST]}]
     assert asked[cluster.hosts[0]]["proxies"] == []
 
 
