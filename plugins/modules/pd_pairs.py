@@ -101,8 +101,10 @@ KEEP = {"do_remote_decode": True, "do_remote_prefill": False, "remote_engine_id"
 CHARACTERS = 1200
 #: Of a model with a short context the prompt has this part of it, should each character be a token.
 PART = 2
-#: Pairs that a message names, and characters of what each of them said.
-NAMED, SHOWN = 6, 200
+#: Pairs that a message names.
+NAMED = 6
+#: Characters of what each of them said.
+SHOWN = 200
 #: Seconds before a pair is asked again.
 PAUSE_S = 1.0
 
