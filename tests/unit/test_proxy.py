@@ -70,6 +70,13 @@ def test_backends_are_asked_straight_whatever_proxy_is_set(monkeypatch):
         assert router_process.ask(router) == "east"
 
 
+@pytest.mark.parametrize("name", ["again", "container", "halt"])
+def test_the_engine_is_waited_for_as_long_as_requests_may_take_to_end(name):
+    """Its client gives up after 60 s by itself, and the proxy would be left half stopped."""
+    [line] = [line for line in (TASKS / f"{name}.yml").read_text().splitlines() if line.strip().startswith("timeout:")]
+    assert jinja2.Environment().compile_expression(line.split('"{{', 1)[1].split("}}", 1)[0])(proxy_stop_timeout_s="300") == 360
+
+
 def test_without_a_key_it_just_starts_what_the_file_says_word_by_word(tmp_path):
     assert start(tmp_path, {}, "printf", "%s|", "on", "a b", "*", "\\n", "it's").stdout == "on|a b|*|\\n|it's|"
     (tmp_path / "command").unlink()
