@@ -34,7 +34,7 @@ def judge_proxy(judge, proxy: dict, container: dict, said: dict) -> list:
         return found
     command = (container.get("labels") or {}).get(COMMAND)
     same = command == proxy["command"]
-    found.append(judge.judged("proxy_command", None if same else "other", "as planned" if same else str(command)[:300], "as planned", name))
+    found.append(judge.judged("proxy_command", None if same else "other", "as planned" if same else str(command or "nothing")[:300], "as planned", name))
     if outcome:
         return found
     router, completion = said.get("router") or {}, said.get("completion") or {}

@@ -72,6 +72,8 @@ def broken(change):
     (lambda cluster: cluster.router.update(other=["http://x"]), "serving", [("proxy_backends", NAME, "warn")]),
     (lambda cluster: cluster.container_["labels"].update({"ascend.vllm.command": "vllm-router --port 1998 --worker-urls"}), "degraded",
      [("proxy_command", NAME, "fail")]),
+    # One that an earlier release has made.
+    (lambda cluster: cluster.container_["labels"].pop("ascend.vllm.command"), "degraded", [("proxy_command", NAME, "fail")]),
     (lambda cluster: cluster.answer.update(completion=HANGS), "down", [("proxy_completion", NAME, "fail")]),
     (lambda cluster: (cluster.router.update(answers=False, error="refused"), cluster.answer.update(completion=HANGS)), "down",
      [("proxy_backends", NAME, "fail"), ("proxy_completion", NAME, "fail")]),
