@@ -101,6 +101,8 @@ def up(lab: shape.Shape, replace: bool, packet_interval_s: float | None = None) 
         tear_down(quiet=not there)
     host.require_machine(light=lab.light)
     engine = host.provide_engine()
+    # An engine that was killed, with its machine or by hand, comes up with the containers it had: tear_down could not ask it for them.
+    _remove_ours(engine)
     _refuse_strangers(engine, lab)
     if lab.light:
         rootfs.build()
@@ -233,6 +235,17 @@ def down(purge: bool) -> None:
     say("the lab is down" + ("" if purge else f"; what took long to build stays in {CACHE}"))
 
 
+def _remove_ours(engine: Engine) -> None:
+    """Removes every container and network that carries the lab's label."""
+    containers = engine.labelled("container")
+    if containers:
+        say(f"removing {', '.join(sorted(containers))}")
+        ids = [(engine.inspect(name) or {}).get("Id", name) for name in containers]
+        engine.call("rm", "--force", "--volumes", *containers, check=False)
+        host.remove_cgroups(ids)
+    network.remove(engine)
+
+
 def tear_down(quiet: bool = False) -> None:
     """Removes containers, networks, rules, our own engine and run/. Works on whatever part of a lab is there."""
     access.close_connections()
@@ -242,13 +255,7 @@ def tear_down(quiet: bool = False) -> None:
     except (OSError, ValueError):
         engine = host.running_engine()
     if engine and host.answers(engine):
-        containers = engine.labelled("container")
-        if containers:
-            say(f"removing {', '.join(sorted(containers))}")
-            ids = [(engine.inspect(name) or {}).get("Id", name) for name in containers]
-            engine.call("rm", "--force", "--volumes", *containers, check=False)
-            host.remove_cgroups(ids)
-        network.remove(engine)
+        _remove_ours(engine)
     elif not quiet:
         say("no engine of a lab answers")
     host.stop_own_engine()

@@ -27,7 +27,7 @@ sys.path.insert(0, str(LAB))
 sys.path.insert(0, str(LAB / "engine"))
 
 import mkmodel  # noqa: E402
-from lablib import access, bringup, cli, engine_image, host, layers, nodes, places, rootfs, shape  # noqa: E402
+from lablib import access, bringup, cli, engine_image, host, layers, node_image, nodes, places, rootfs, shape  # noqa: E402
 from lablib.say import LabError, run_logged  # noqa: E402
 
 
@@ -450,6 +450,32 @@ def test_a_lab_whose_engine_is_gone_is_not_up(no_lab, monkeypatch):
     (no_lab / "lab.json").write_text(json.dumps({"generation": "a2", "nodes": 2, "docker_host": "unix:///gone", "own_engine": True, "inputs": "x"}))
     monkeypatch.setattr(host, "answers", lambda engine: False)
     assert bringup.running() is None
+
+
+def test_what_a_killed_engine_had_is_removed_before_the_nodes_start(no_lab, monkeypatch):
+    """The containers of an engine that ends with its machine are there again with the engine: their names are taken."""
+    calls, there = [], {"a2-node0", "ascend-vllm-lab"}
+
+    def call(engine, *args, check=True, **_kwargs):
+        calls.append(args)
+        if args[:2] == ("rm", "--force") or args[:2] == ("network", "rm"):
+            there.difference_update(args[2:])
+        listed = {"container": "a2-node0", "network": "ascend-vllm-lab"}.get(args[0], "")
+        inspected = json.dumps([{"Id": "c0ffee", "Config": {"Labels": {shape.LABEL: "node"}}}])
+        out = listed if args[1] == "ls" and listed in there else inspected if args[1] == "inspect" and args[2] in there else ""
+        return subprocess.CompletedProcess(args, 0 if out or args[1] == "ls" else 1, out, "")
+
+    def start(run, image, model):
+        assert not there, calls
+
+    monkeypatch.setattr(host.Engine, "call", call)
+    for module, name, value in (
+        (bringup, "RUN", no_lab / "run"), (host, "require_machine", lambda light: None), (host, "provide_engine", lambda: host.Engine(None, False)),
+        (bringup, "_build_all", lambda: None), (node_image, "load", lambda engine: "image"), (bringup, "_start", start),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    bringup.up(shape.Shape("a2", 2), replace=False)
+    assert ("rm", "--force", "--volumes", "a2-node0") in calls
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import itertools
 import json
 import os
 import socket
@@ -41,6 +42,10 @@ TsOJzQgec1KCs8TmeuZ79x2vCxNRtxLrHA==
 
 #: The sockets of closed_port.
 _BOUND: list = []
+#: Ports that free_port takes one after the other: of pytest-xdist's worker (gw0, gw1, ...), from another one in each process.
+_PORTS_OF_A_WORKER = 600
+_FIRST_PORT = 10000 + _PORTS_OF_A_WORKER * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 16)
+_PORTS = itertools.cycle(_FIRST_PORT + (os.getpid() + place) % _PORTS_OF_A_WORKER for place in range(_PORTS_OF_A_WORKER))
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -161,10 +166,17 @@ def unix_server(path, answer):
 
 
 def free_port():
-    """Return a port of loopback for a server that is started right away. Where nobody is to listen, take closed_port."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port of loopback for a server that is started right away. Where nobody is to listen, take closed_port.
+
+    From below those that the kernel gives to clients and to servers that ask for any port, and each worker of the tests has a part of its own:
+    between this look and the server's start nobody else gets it.
+    """
+    for dummy in range(_PORTS_OF_A_WORKER):
+        port = next(_PORTS)
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port below %d" % (port + 1))
 
 
 def short_folder():
