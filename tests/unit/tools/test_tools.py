@@ -59,6 +59,18 @@ def test_parts_end_with_a_table_and_the_count(run_parts, tmp_path):
     assert (tmp_path / "logs" / "two.log").read_text() == "broken\n"
 
 
+def test_why_a_part_failed_stands_below_the_table(run_parts, tmp_path):
+    """A long run is seen by its end alone."""
+    told = script(tmp_path, "told", "echo 'E   assert 1 == 2'; echo 'FAILED tests/a.py::test_b - assert 1 == 2'; seq 100; exit 1")
+    silent = script(tmp_path, "silent", "seq 200; exit 1")
+    good = script(tmp_path, "good", "echo 'FAILED is only a word'")
+    out = run_parts(["one core 1 %s" % told, "two core 1 %s" % silent, "three core 1 %s" % good], "core").stdout
+    below = out[out.index("part            minutes"):].splitlines()
+    first = below.index("-- one:")
+    assert below[first:first + 4] == ["-- one:", "E   assert 1 == 2", "FAILED tests/a.py::test_b - assert 1 == 2", "-- two:"]
+    assert below[first + 4:-2] == [str(number) for number in range(191, 201)]
+
+
 def test_parts_run_in_the_order_of_the_file_and_all_means_all(run_parts, tmp_path):
     tell = script(tmp_path, "tell", 'echo "ran $1"')
     lines = ["one core 1 %s 1" % tell, "two extra 1 %s 2" % tell]
