@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The engine image: a real vLLM on the CPU, in an image that looks like the production one where a start script touches it.
 
-Assembled without an engine, as four layers and a manifest (see layers.py), because a foreign Docker engine could not push to the
+Assembled without an engine, as five layers and a manifest (see layers.py), because a foreign Docker engine could not push to the
 lab's plain-HTTP registry, and because building and pushing with one takes minutes longer.
 """
 
@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from lablib import rootfs, shape
+from lablib.example import example_layer
 from lablib.layers import Layer, make_layer, tar_of
 from lablib.places import LAB_SOURCE, cached, content_key
 from lablib.say import step
@@ -42,7 +43,7 @@ _LABELS = {
 
 def layers() -> list[Layer]:
     """The image's layers, bottom first; each is built when its own inputs changed."""
-    return [base_layer(), wheel_layer(), transfer_layer(), _standin_layer()]
+    return [base_layer(), wheel_layer(), transfer_layer(), example_layer(), _standin_layer()]
 
 
 def config(tag: str) -> dict:
@@ -87,7 +88,7 @@ def _make_standin_layer(part: Path) -> None:
     (tree / "usr/local/bin/python").symlink_to("/usr/bin/python3")
     for path in tree.rglob("*"):
         os.chown(path, 0, 0, follow_symlinks=False)
-    with step("engine image: layer 4, the stand-in"):
+    with step("engine image: layer 5, the stand-in"):
         make_layer(part, tar_of(tree))
     shutil.rmtree(tree)
 

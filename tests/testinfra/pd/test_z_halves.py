@@ -158,6 +158,35 @@ def test_a_router_that_is_killed_is_named_and_comes_back_while_the_halves_go_on(
 
 
 @pytest.mark.extra
+def test_the_example_proxy_of_vllm_ascend_serves_the_same(verb, nodes, said, reports):
+    """The script of its source distribution, in the groups' image as in vllm-ascend's own."""
+    given, directory = reports
+    example = ("-e", json.dumps({"vllm_proxy": {"kind": "vllm-ascend", "port": 1999}}))
+    before = started(nodes)
+    run = verb("site.yml", *QUICK, *example)
+    assert run.rc == 0 and again(nodes, before) == {"vllm-proxy"}, run.out[-5000:]
+    found = ask("/healthcheck", api=ROUTER)
+    assert (found["prefill_instances"], found["decode_instances"]) == (1, 2)
+    earlier = [moved(api) for api in DECODE]
+    assert answers(ROUTER) == said["halves"]
+    complete(api=ROUTER)
+    grown = [[now > then for now, then in zip(moved(api), past)] for api, past in zip(DECODE, earlier)]
+    assert grown == [[True, True], [True, True]], f"{earlier} -> {[moved(api) for api in DECODE]}"
+    run = verb("site.yml", *QUICK, *example)
+    assert run.rc == 0 and [run.recap(name)["changed"] for name in nodes] == [0, 0], run.out[-4000:]
+    run = verb("ascend.vllm.status", *STATUS, *given, *example)
+    groups = json.loads((directory / "status.json").read_text())["groups"]
+    assert run.rc == 0 and {group["state"] for group in groups.values()} == {"serving"}, run.out[-4000:]
+    run = verb("ascend.vllm.verify", *example)
+    assert run.rc == 0 and ROUTER in run.text, run.out[-4000:]
+    nodes["a2-node0"].check_output("docker kill vllm-proxy")
+    run = verb("ascend.vllm.status", *STATUS, *example)
+    assert run.rc != 0 and "vllm-proxy" in run.text, run.out[-4000:]
+    run = verb("site.yml", *QUICK)
+    assert run.rc == 0 and ready() == (1, 2) and again(nodes, before) == {"vllm-proxy"}, run.out[-5000:]
+
+
+@pytest.mark.extra
 def test_a_second_prefill_comes_and_goes_while_a_client_asks(verb, nodes):
     """The router takes its backends when it starts: whoever asks in that second is refused, and nobody's answer breaks off."""
     more = {"vllm_groups": [
