@@ -30,6 +30,11 @@ def ports_of(unit: dict, groups: dict) -> dict:
     return ports
 
 
+def unit_ports(units: list, groups: dict) -> list:
+    """Return the sorted ports on which the units of a host listen: APIs, rpc, HCCL, the watch, and those for handing over the KV cache."""
+    return sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups)))
+
+
 def driver_questions(plan: dict) -> dict:
     """Return host -> what it has to be asked.
 
@@ -49,8 +54,7 @@ def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> 
     weights += [dict(entry, ask_hub=False) for entry in copies.values() if entry["target"] == "local"]
     return {
         "paths": sorted(paths),
-        "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))
-                        | {port for proxy in in_front for port in proxies.listening(proxy)}),
+        "ports": sorted({*unit_ports(units, groups), *(port for proxy in in_front for port in proxies.listening(proxy))}),
         "images": sorted({unit["image"] for unit in units}),
         # What comes from the head is looked for there.
         "image_sources": {unit["image"]: [] if copied_image(unit, groups) else groups[unit["group"]]["image_sources"] for unit in units},

@@ -73,6 +73,21 @@ def test_ports_say_whose_they_are():
         "vllm_port": [8000], "vllm_data_parallel_rpc_port": [13389], "HCCL_IF_BASE_PORT": HCCL}
 
 
+def test_a_prefill_or_decode_rank_listens_on_its_ports_for_the_kv_cache_too(hosts, planned):
+    groups = [{"name": "prefill", "role": "prefill", "hosts_from": "p"}, {"name": "decode", "role": "decode", "hosts_from": "d"}]
+    variables = hosts(4, "a2", name="n{index}", vllm_groups=groups, vllm_supervise=True)
+    made = planned(variables, {"vllm": list(variables), "p": ["n0", "n1"], "d": ["n2", "n3"]})
+    groups, units = made["plan"]["groups"], made["plan"]["hosts"]["n1"]["units"]
+    wanted = {port for unit in units for port in range(unit["kv_ports"][0], unit["kv_ports"][1] + 1)} | {unit["port"] for unit in units}
+    first, last = groups["prefill"]["kv_ports"]["n1"]
+    assert set(range(first, last + 1)) < wanted and len(units) > 1
+    assert questions.unit_ports(units, groups) == sorted({*wanted, 13389, *HCCL})
+    # The watch of the group's first rank answers the others.
+    assert 13390 in questions.unit_ports(made["plan"]["hosts"]["n0"]["units"], groups)
+    # Of a part of the units only what is theirs.
+    assert not set(range(units[1]["kv_ports"][0], units[1]["kv_ports"][1] + 1)) & set(questions.unit_ports(units[:1], groups))
+
+
 @pytest.mark.parametrize(("host", "wanted"), [("a", "big"), ("b", "big"), ("c", "one"), ("d", None)])
 def test_largest_group(host, wanted):
     groups = {"one": {"hosts": ["a", "c"]}, "big": {"hosts": ["a", "b", "x"]}}
