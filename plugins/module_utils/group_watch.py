@@ -6,8 +6,10 @@
 Every start of a group has a number, its generation, which the head's watch gives out and which only grows. A unit runs for one
 generation: its container was started by its watch, or adopted from a state file that names this very run of it. The head begins a
 generation when every unit of the group has said that its container is stopped for it; it ends one when its own container or a peer's
-does not run as started, a peer is not heard, or its completions fail. A headless unit whose head has another generation, or is not heard,
-stops its container and joins again. Containers are only started and stopped, never made, and only by the label of the group.
+does not run as started, a peer is not heard, or what is asked of its own API or of a peer's fails. A unit whose head has another
+generation, or is not heard, stops its container and joins again. Each unit with an API of its own (C(asks): the head, and each rank of
+prefill and decode) is asked by its own watch; a group serves when all of them have answered. Containers are only started and stopped, never
+made, and only by the label of the group.
 
 C(Head) and C(Peer) decide and touch nothing; C(Watch) looks, lets them decide and acts. Times that are compared come from one monotonic
 clock in seconds; only generations and the record of starts, which outlive a reboot, are of the wall clock.
@@ -41,7 +43,7 @@ ANSWERED, BUSY, FAILED = "answered", "busy", "failed"
 
 #: Seconds between two looks, and between two questions to a group that starts.
 POLL_S, START_PROBE_S = 2.0, 5.0
-#: Completions that fail in a row until the group counts as broken.
+#: Completions of one unit that fail in a row until the group counts as broken.
 FAILURES = 2
 #: Exit status for a configuration that no repetition mends (EX_CONFIG).
 CONFIG_ERROR = 78
@@ -97,6 +99,8 @@ class Member:
         self.started = bool(saved.get("started"))
         self.run = None
         self.settled = False
+        #: Whether the own API has answered since the start, how often in a row it has failed since the group serves, and when it is asked next.
+        self.answered, self.failures, self.next_probe = False, 0, now
 
     def record(self):
         """Return what the state file has to say."""
@@ -124,6 +128,23 @@ class Member:
         if self.started and self.run is None and busy is None and seen.kind == RUNNING:
             self.run = (seen.id, seen.started_at)
 
+    def count(self, probe):
+        """Take the end of a completion into account, if there is one of this start; return what is wrong, or an empty text."""
+        if probe and probe[0] == self.generation:
+            outcome, detail = probe[1:]
+            self.answered = self.answered or outcome == ANSWERED
+            self.failures = self.failures + 1 if outcome == FAILED and self.phase == SERVING else 0
+            if self.failures >= FAILURES:
+                return "%d completions in a row failed: %s" % (self.failures, detail)
+        return ""
+
+    def due_probe(self, now):
+        """Return C([probe]) when it is time for the next completion."""
+        if now < self.next_probe:
+            return []
+        self.next_probe = now + (START_PROBE_S if self.phase == STARTING else self.config["probe_s"])
+        return ["probe"]
+
 
 class Head(Member):
     """The watch of the unit that answers for the group. C(units): the names of the other ones."""
@@ -135,8 +156,7 @@ class Head(Member):
         self.waits_for = ""
         stated = self.saved.get("starts")
         self.starts = [entry for entry in stated if isinstance(entry, (int, float))] if isinstance(stated, list) else []
-        self.not_before = self.since = self.next_probe = now
-        self.failures = 0
+        self.not_before = self.since = now
 
     def record(self):
         """Return what the state file has to say."""
@@ -175,7 +195,7 @@ class Head(Member):
         if self.phase in (STARTING, SERVING):
             if self.phase == SERVING and now - self.since >= self.config["stable_s"]:
                 self.starts = []
-            return self._due_probe(now)
+            return self.due_probe(now)
         return self._toward_start(now, wall, seen, busy)
 
     def _renew(self, now, wall, reason, failed=True):
@@ -185,7 +205,7 @@ class Head(Member):
         that are counted.
         """
         self.generation = max((self.generation or 0) + 1, int(wall))
-        self.started, self.run, self.failures, self.waits_for = False, None, 0, ""
+        self.started, self.run, self.answered, self.failures, self.waits_for = False, None, False, 0, ""
         wait = min(self.config["backoff_s"] * 2 ** len(self.starts), self.config["backoff_limit_s"]) if failed or self.starts else 0
         self.not_before = now + wait
         if len(self.starts) < self.config["starts"]:
@@ -215,29 +235,27 @@ class Head(Member):
             not_yet = kind == STOPPED and not said.get("started") and self.phase == STARTING
             if kind not in (RUNNING, UNKNOWN, COMING) and not not_yet:
                 return "%s %s" % (unit, said.get("detail") or kind)
+            if self.phase == SERVING and said.get("failed"):
+                return "%s: %s" % (unit, said["failed"])
         return None
 
     def _of_probes(self, now, probe):
         """Take the end of a completion into account; return what is wrong, or None."""
-        if probe and probe[0] == self.generation:
-            outcome, detail = probe[1:]
-            self.failures = self.failures + 1 if outcome == FAILED and self.phase == SERVING else 0
-            if outcome == ANSWERED and self.phase == STARTING:
-                self.phase, self.since, self.next_probe, self.waits_for = SERVING, now, now + self.config["probe_s"], ""
-            elif outcome != ANSWERED and self.phase == STARTING:
-                self.waits_for = "no completion yet"
-            if self.failures >= FAILURES:
-                return "%d completions in a row failed: %s" % (self.failures, detail)
-        if self.phase == STARTING and now - self.since > self.config["ready_timeout_s"]:
-            return "no completion within %d s" % self.config["ready_timeout_s"]
-        return None
+        trouble = self.count(probe)
+        if self.phase == STARTING:
+            lacking = self._unanswered()
+            self.waits_for = lacking and lacking + " yet"
+            if not lacking:
+                self.phase, self.since, self.next_probe = SERVING, now, now + self.config["probe_s"]
+            elif now - self.since > self.config["ready_timeout_s"]:
+                return "%s within %d s" % (lacking, self.config["ready_timeout_s"])
+        return trouble or None
 
-    def _due_probe(self, now):
-        """Return C([probe]) when it is time for the next completion."""
-        if now < self.next_probe:
-            return []
-        self.next_probe = now + (START_PROBE_S if self.phase == STARTING else self.config["probe_s"])
-        return ["probe"]
+    def _unanswered(self):
+        """Return which unit with an API of its own has not answered since the start, or an empty text."""
+        if not self.answered:
+            return "no completion"
+        return next(("no answer of %s" % unit for unit in self.units if self.reports.get(unit, {}).get("answered") is False), "")
 
     def _toward_start(self, now, wall, seen, busy):
         """Return what brings a group that does not run nearer to its next start."""
@@ -269,17 +287,21 @@ class Head(Member):
 
 
 class Peer(Member):
-    """The watch of a headless unit."""
+    """The watch of any other unit: a headless one, or a rank that answers by itself and whose API it asks, too."""
 
     def __init__(self, config, saved, now):
         super().__init__(config, saved, now)
         #: The head's generation and when it was heard last; None until then.
         self.wanted = None
         self.heard = now
-        self.error = ""
+        self.error = self.failed = ""
 
-    def report(self, seen, busy, error=None):
-        """Return what the head has to know, and learn what there is to know at this look. error: why a start failed."""
+    def report(self, seen, busy, error=None, probe=None):
+        """Return what the head has to know, and learn what there is to know at this look. error: why a start failed; probe: as for Head.
+
+        C(answered) is null for a unit without an API, C(failed) what is wrong with one that has it.
+        """
+        self.failed = self.count(probe) or (self.failed if self.failures else "")
         if error:
             self.error = "could not be started: %s" % error
         if self.settle(seen):
@@ -290,10 +312,11 @@ class Peer(Member):
         elif kind == RUNNING and not self.runs(seen):
             kind = STRANGE
         detail = self.error or ("runs, but was not started by its watch" if kind == STRANGE else seen.detail)
-        return {"generation": self.generation, "container": kind, "started": self.started, "detail": detail}
+        answered = self.answered if self.config.get("asks") else None
+        return {"generation": self.generation, "container": kind, "started": self.started, "detail": detail, "answered": answered, "failed": self.failed}
 
     def step(self, now, dummy, seen, busy, dummy_error=None, answer=None):
-        """Return what has to be done now, of C(start) and C(stop). answer: the head's to the report of this look, None where there was none."""
+        """Return what has to be done now, of C(start), C(stop) and C(probe). answer: the head's to the report of this look, None where there was none."""
         if answer is not None:
             self.wanted, self.heard = answer["generation"], now
             self.phase, self.reason = answer["phase"], answer["reason"]
@@ -309,7 +332,9 @@ class Peer(Member):
         if busy:
             return []
         if seen.kind == RUNNING:
-            return [] if self.runs(seen) else ["stop"]
+            if not self.runs(seen):
+                return ["stop"]
+            return self.due_probe(now) if self.config.get("asks") else []
         if seen.kind == STOPPED and self.phase == STARTING and self.generation is not None and not self.started:
             self.started = True
             return ["start"]
@@ -317,7 +342,8 @@ class Peer(Member):
 
     def _join(self, generation):
         """Be of a generation, or of none, with nothing started for it."""
-        self.generation, self.started, self.run, self.error = generation, False, None, ""
+        self.generation, self.started, self.run, self.error, self.failed = generation, False, None, "", ""
+        self.answered, self.failures, self.next_probe = False, 0, self.born
 
 
 class Beside:
@@ -356,8 +382,8 @@ class Watch:
     """Looks, lets the member decide, acts. Everything that has an effect or depends on time is handed in.
 
     engine: container, start and stop of DockerEngine; clock and wall: functions that return seconds; spawn: see Beside; keep: a function
-    that writes the state file; say: one that logs a line; talk: C(exchange) of a Link, on a headless unit; ask: a function that returns
-    (outcome, detail) of a completion, on the head.
+    that writes the state file; say: one that logs a line; talk: C(exchange) of a Link, on all units but the head; ask: a function that returns
+    (outcome, detail) of a completion, where the unit has an API.
     """
 
     def __init__(self, config, member, engine, clock, wall, spawn, keep, say, talk=None, ask=None):
@@ -379,7 +405,8 @@ class Watch:
         busy, done = self.hands.busy, self.hands.take()
         seen = look(self.engine, self.config["unit"], self.config["group"])
         error = self._failed(done)
-        extra = self._exchange(seen, busy, error) if self.talk else self._probed()
+        probed = self._probed()
+        extra = self._exchange(seen, busy, error, probed) if self.talk else probed
         with self.lock:
             actions = self.member.step(self.clock(), self.wall(), seen, busy, error, extra)
             record = self.member.record()
@@ -395,10 +422,10 @@ class Watch:
         self.say("cannot %s %s: %s" % (done[0], self.config["unit"], done[2]))
         return done[2] if done[0] == "start" else None
 
-    def _exchange(self, seen, busy, error):
+    def _exchange(self, seen, busy, error, probed):
         """Return the head's answer, or None."""
         with self.lock:
-            report = self.member.report(seen, busy, error)
+            report = self.member.report(seen, busy, error, probed)
         try:
             answer = self.talk(report)
             if not isinstance(answer.get("generation"), int) or not isinstance(answer.get("phase"), str) or not isinstance(answer.get("reason"), str):
@@ -463,8 +490,16 @@ def _tokens(api):
         return None
 
 
+def _asked(api, config):
+    """Return (answered, HTTP status, text) of what a unit may be asked by itself: what it serves, where it computes no prompt, else a completion."""
+    if not config.get("answers_alone", True):
+        return api.serves(config["model"], config["probe_timeout_s"])
+    status, text = api.get("/health", config["probe_timeout_s"])
+    return api.completion(config["model"], config["probe_timeout_s"]) if status == 200 else (False, status, text)
+
+
 def ask_completion(config):
-    """Return (outcome, detail) of one completion.
+    """Return (outcome, detail) of one completion, or of what takes its place.
 
     A group whose queue is long may not answer in time and yet be well: as long as it computes tokens for others it is busy, not broken.
     A question that is refused (a key that was changed, a name) says nothing against the engines either.
@@ -476,8 +511,7 @@ def ask_completion(config):
     api = Api(config["url"], key, config.get("ca_file"))
     before = _tokens(api)
     try:
-        ask = api.completion if config.get("answers_alone", True) else api.serves
-        answered, status, text = ask(config["model"], config["probe_timeout_s"])
+        answered, status, text = _asked(api, config)
     except OSError as error:
         answered, status, text = False, None, str(getattr(error, "reason", None) or error)
     if answered:
@@ -518,10 +552,14 @@ def build(config, key):
     engine = DockerEngine(config.get("docker_socket") or DEFAULT_SOCKET, 5.0)
     now, saved = time.monotonic(), read_json(config["state_file"])
     own = {"engine": engine, "clock": time.monotonic, "wall": time.time, "spawn": in_thread, "keep": keeper(config["state_file"]), "say": say}
+
+    def ask():
+        return ask_completion(config)
+
     if not config["head"]:
         link = watch_wire.Link(key, config["group"], config["unit"], watch_wire.poster(config["address"], config["port"]))
-        return Watch(config, Peer(config, saved, now), talk=link.exchange, **own), None
-    watch = Watch(config, Head(config, saved, now, config["units"]), ask=lambda: ask_completion(config), **own)
+        return Watch(config, Peer(config, saved, now), talk=link.exchange, ask=ask, **own), None
+    watch = Watch(config, Head(config, saved, now, config["units"]), ask=ask, **own)
     return watch, watch_wire.Desk(key, config["group"], config["units"], watch.hear) if config["units"] else None
 
 

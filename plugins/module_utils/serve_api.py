@@ -21,6 +21,18 @@ RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
 #: vLLM's counters of tokens that were read and written.
 TOKENS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total")
 
+#: What of KV transfer -> the counters that say it, the first one that there is. Since a rank started, of v0.13.0 and later: those of NIXL are not there
+#: with another connector; vllm-ascend's has none of its own (vllm/v1/metrics/loggers.py, kv_connector/v1/nixl and mooncake_connector.py).
+#: The first one, of later releases, counts what has arrived; the one beside it what a request was admitted with.
+TRANSFERS = {
+    "tokens": (("vllm:prompt_tokens_by_source_total", "external_kv_transfer"), ("vllm:external_prefix_cache_hits_total", None)),
+    "asked": (("vllm:external_prefix_cache_queries_total", None),),
+    "transfers": (("vllm:nixl_bytes_transferred_count", None),),
+    "bytes": (("vllm:nixl_bytes_transferred_sum", None),),
+    "failed": (("vllm:nixl_num_failed_transfers_total", None),),
+    "expired": (("vllm:nixl_num_kv_expired_reqs_total", None),),
+}
+
 
 def samples(text):
     """Return C([(name, {label: value}, number)]) of a Prometheus text; lines that are none are left out."""
@@ -109,6 +121,16 @@ class Api:
         requests = {"running": counted[RUNNING], "waiting": counted[WAITING]} if RUNNING in counted and WAITING in counted else None
         tokens = [counted[name] for name in TOKENS if name in counted]
         return requests, sum(tokens) if tokens else None
+
+    def transfers(self, timeout=5.0):
+        """Return what the metrics say of KV transfer since the rank started: TRANSFERS' names to numbers, None for what they do not say."""
+        status, text = self.get("/metrics", timeout)
+        counted = {}
+        for name, labels, value in samples(text) if status == 200 else []:
+            if math.isfinite(value):
+                key = (name, labels.get("source"))
+                counted[key] = counted.get(key, 0) + int(value)
+        return dict((what, next((counted[key] for key in keys if key in counted), None)) for what, keys in TRANSFERS.items())
 
     def requests(self, timeout=5.0):
         """Return C({running, waiting}), summed over the engines, or None where the metrics do not say it."""

@@ -29,7 +29,7 @@ options:
     elements: int
     default: []
   ports:
-    description: Ports on which they listened.
+    description: Ports on which they listened, those for handing over the KV cache among them.
     type: list
     elements: int
     default: []
@@ -63,7 +63,7 @@ EXAMPLES = r"""
   ascend.vllm.serve_released:
     containers: [vllm-rank0]
     pids: [4711, 4712]
-    ports: [8000, 13389]
+    ports: [7100, 13389, 36000, 36001]
     npus: [0, 1, 2, 3, 4, 5, 6, 7]
     hbm_idle_mb: 4096
   register: released
@@ -118,8 +118,10 @@ def look(given, engine, ask=ask_npu.answer, proc="/proc"):
     for pid, name in sorted(alive.items()):
         left.append(entry("process_gone", "pid %d" % pid, "%s runs" % (name or "a process")))
     for listener in host.listening(given["ports"], proc):
-        if listener.get("pid") in alive:
-            found = entry("port_released", "port %d" % listener["port"], "pid %d listens on it" % listener["pid"])
+        pid = listener.get("pid")
+        # What a thread in the driver keeps open has no owner any more, once the rest of its process has ended.
+        if pid in alive or (pid is None and given["pids"]):
+            found = entry("port_released", "port %d" % listener["port"], "%s listens on it" % ("a socket without a process" if pid is None else "pid %d" % pid))
             # A process may listen on several addresses.
             if found not in left:
                 left.append(found)

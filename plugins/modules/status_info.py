@@ -62,7 +62,7 @@ options:
         type: int
         default: 1
       rank_urls:
-        description: Base URLs of the ranks, by rank, of a group each rank of which answers by itself.
+        description: Base URLs of the ranks, by rank, of a group each rank of which answers by itself. Each is asked for its KV transfer, too.
         type: list
         elements: str
         default: []
@@ -168,8 +168,10 @@ kept_away:
 services:
   description: >-
     By the name of the group, C(health) (HTTP status) and C(health_error), C(models_status) and C(models), C(requests) (C(running) and C(waiting), or
-    null), C(completion) and C(ranks). A completion has C(answered), C(status) (HTTP), C(seconds), C(timed_out) and C(text), what came or why
-    nothing did; that of a rank has C(rank) too. What was not asked, because the API does not answer, is null.
+    null), C(completion), C(ranks) and C(transfers). A completion has C(answered), C(status) (HTTP), C(seconds), C(timed_out) and C(text), what came or why
+    nothing did; that of a rank has C(rank) too. C(transfers) has what each rank's metrics say of KV transfer since it started, by rank and null for
+    one that does not answer, C(tokens) of prompts that came from another rank, C(asked), tokens that were asked for, C(transfers), C(bytes),
+    C(failed) and C(expired), each null where the metrics do not say it. What was not asked, because the API does not answer, is null.
   returned: success
   type: dict
   sample: {"vllm": {"health": 200, "health_error": null, "models_status": 200, "models": ["deepseek_r1"]}}
@@ -187,7 +189,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, drain, tools
-from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import QUICK_S, ask_ranks, completion, why
+from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import AT_ONCE, QUICK_S, ask_ranks, completion, why
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, processes_below
 from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import KINDS, proxy_of, state_of
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several
@@ -255,10 +257,18 @@ def served(api, model):
     return {"answered": answered, "status": status, "seconds": round(time.monotonic() - began, 3), "timed_out": False, "text": text}
 
 
+def transfers(api):
+    """Return what one rank says of its KV transfer, None where it does not answer."""
+    try:
+        return api.transfers(QUICK_S)
+    except (OSError, ValueError):
+        return None
+
+
 def ask_service(service, api_key, timeout):
     """Return what the API of one group answers; see RETURN."""
     api = Api(service["url"], api_key, service["ca_file"])
-    result = dict.fromkeys(("health", "health_error", "models_status", "models", "requests", "ranks"))
+    result = dict.fromkeys(("health", "health_error", "models_status", "models", "requests", "ranks", "transfers"))
     try:
         result["health"] = api.health(QUICK_S)
         result["models_status"], result["models"] = api.models(QUICK_S)
@@ -266,6 +276,9 @@ def ask_service(service, api_key, timeout):
         result["requests"] = Several([api.at(url) for url in service["rank_urls"]] or [api]).load()[0]
     except (OSError, ValueError) as error:
         result["health_error"] = why(error)
+    if service["rank_urls"]:
+        with concurrent.futures.ThreadPoolExecutor(max_workers=AT_ONCE) as at_once:
+            result["transfers"] = list(at_once.map(transfers, [api.at(url) for url in service["rank_urls"]]))
     if not service["answers_alone"]:
         ranks = [served(api.at(url), service["model"]) for url in service["rank_urls"]]
         return dict(result, completion=ranks[0], ranks=[dict(said, rank=rank) for rank, said in enumerate(ranks)])

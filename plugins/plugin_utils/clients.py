@@ -681,16 +681,35 @@ def _wanted(settings: dict, group: dict, client: dict, job: dict, data: dict) ->
 # ---- What was run on
 
 
-def deployment(record: dict, newest, group: dict, image_id) -> dict:
+def deployment(record: dict, newest, group: dict, image_id, others: list = ()) -> dict:
     """Return what a record says of the deployment: ``record`` as deployments.record() gives it, ``newest`` the newest of its history or None.
 
-    ``plan_hash`` is of everything that the plan says of the group and its units; the number is that of the history, where it has this plan.
+    ``others``: the records of the other groups that a request goes through, where prefill and decode are separated.
+    ``plan_hash`` is of everything that the plan says of these groups and their units; the number is that of the history, where it has this plan.
     """
     same = newest is not None and newest["record"] == plain(record)
-    text = json.dumps(plain(record), sort_keys=True)
+    text = json.dumps(plain([record, *others] if others else record), sort_keys=True)
     return {"id": str(newest["number"]) if same else None, "release": group["release"], "image": group["image"], "image_id": image_id,
             "recipe": group["model"], "hardware": group["hardware"], "data_parallel_size": group["data_parallel_size"],
-            "tensor_parallel_size": group["tensor_parallel_size"], "plan_hash": hashlib.sha256(text.encode()).hexdigest()}
+            "tensor_parallel_size": group["tensor_parallel_size"], "plan_hash": hashlib.sha256(text.encode()).hexdigest(),
+            "together": together([record, *others]) if others else None}
+
+
+def together(halves: list) -> str:
+    """Return what decides how fast prefill and decode groups are together: the sizes of each, and a hash of the options and environment they start with.
+
+    Where they are (addresses, interfaces, ports, names) is no part of it, nor are release and image: a new release is compared with the old one.
+    """
+    sizes, started = [], []
+    for kept in [plain(half) for half in halves]:
+        entry, there = kept["entry"], kept["hosts"][kept["entry"]["head"]]
+        unit = there["units"][0]
+        flags = engine_flags(unit["argv"], ["served-model-name"])
+        connector = {name: value for name, value in json.loads(flags.pop("kv-transfer-config", "{}")).items() if name != "kv_port"}
+        env = {name: value for name, value in unit["env"].items() if value not in (there["local_ip"], there["nic_name"]) and not name.endswith("_PORT")}
+        sizes.append(f"{entry['role']}=dp{entry['data_parallel_size']}tp{entry['tensor_parallel_size']}")
+        started.append(json.dumps([sizes[-1], flags, connector, env], sort_keys=True))
+    return " ".join([*sorted(sizes), f"options={hashlib.sha256(json.dumps(sorted(started)).encode()).hexdigest()[:12]}"])
 
 
 def lines(runs: list) -> list:

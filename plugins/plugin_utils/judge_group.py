@@ -100,6 +100,8 @@ def _reach(group: dict, hosts: list, judges: dict, answers: dict, plan_hosts: di
     if len(group["hosts"]) < 2:
         return []
     sound = {host for host in hosts if _interface_sound(answers[host].node, plan_hosts[host])}
+    # Only the proxy has to reach these (judge_between); whether the group's hosts do among each other is nobody's business.
+    apis = {(unit["host"], int(unit["url"].rpartition(":")[2])) for unit in group["units"] if unit["url"]}
     found = []
     for host in sorted(sound, key=hosts.index):
         reach = answers[host].reach
@@ -110,7 +112,7 @@ def _reach(group: dict, hosts: list, judges: dict, answers: dict, plan_hosts: di
             found.append(judges[host].found("tcp_reach", "not_asked", " ".join(str(reach.get("msg") or "not tried").split())[:300], "connections to the peers"))
             continue
         for entry in reach["reached"]:
-            if entry["host"] in sound and entry["port"] is not None:
+            if entry["host"] in sound and entry["port"] is not None and (entry["host"], entry["port"]) not in apis:
                 found.append(_connection(judges[host], entry, plan_hosts[host]["local_ip"]))
         found += _untested(group, host, judges[host], answers, reach, sound)
     return found
@@ -118,18 +120,23 @@ def _reach(group: dict, hosts: list, judges: dict, answers: dict, plan_hosts: di
 
 def judge_between(plan: dict, judges: dict, answers: dict) -> list:
     """Judge the connections from one group to another, and from a proxy to what is behind it."""
-    hosts, found = plan["hosts"], []
+    hosts, found, handed_over = plan["hosts"], [], questions.handed_over(plan)
     sound = {host for host in hosts if answers[host].alive and _interface_sound(answers[host].node, hosts[host])}
     for (host, peer), ports in questions.between(plan).items():
-        if not {host, peer} <= sound or any({host, peer} <= set(group["hosts"]) for group in plan["groups"].values()):
+        # What the hosts of one group need of each other is judged there.
+        together = any({host, peer} <= set(group["hosts"]) for group in plan["groups"].values())
+        every = not together and bool({(host, peer), (peer, host)} & set(handed_over))
+        if not {host, peer} <= sound:
             continue
         reach = answers[host].reach
+        if "reached" not in reach and together:
+            continue
         if "reached" not in reach:
             found.append(judges[host].found("tcp_reach", "not_asked", " ".join(str(reach.get("msg") or "not tried").split())[:300],
                                             f"connections to {peer}", peer))
             continue
         entries = [entry for entry in reach["reached"] if entry["host"] == peer and entry["port"] is not None]
-        found += [_connection(judges[host], entry, hosts[host]["local_ip"]) for entry in entries if not ports or entry["port"] in ports]
+        found += [_connection(judges[host], entry, hosts[host]["local_ip"]) for entry in entries if every or entry["port"] in ports]
         found += [judges[host].passed("tcp_reach", f"port {port} of {peer} is in use and was not tried; a random high port was", device=f"{peer}:{port}")
                   for port in ports if port not in {entry["port"] for entry in entries}]
     return found

@@ -206,7 +206,7 @@ def _superpods(hosts: list, judges: dict, answers: dict) -> list:
 
 
 def judge_mesh(group: dict, judges: dict, answers: dict, plan_hosts: dict, mode: str) -> list:
-    """Judge the pings between the NPUs of a group. An NPU that nobody reaches and that reaches nobody is named once, not once a ping."""
+    """Judge the pings of a mesh (questions.meshes). An NPU that nobody reaches and that reaches nobody is named once, not once a ping."""
     if mode == "off":
         return []
     npus = {host: plan_hosts[host]["npus"] for host in group["hosts"]}

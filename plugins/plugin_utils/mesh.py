@@ -1,7 +1,9 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which NPU pings which: the mesh between the nodes of a group.
+"""Which NPU pings which: the mesh between the nodes of a group, and from the nodes of prefill to those of decode.
+
+A ``group`` is one of questions.meshes().
 
 ``full`` is every NPU of a node to every NPU of every other node. ``rails`` is every NPU to the one of its own place and to one other,
 by an offset that rotates over the node pairs: so every NPU's link and every node pair is used, with 2 pings an NPU and peer instead
@@ -10,7 +12,10 @@ of as many as a node has NPUs.
 
 from __future__ import annotations
 
+import itertools
+
 from .answers import is_mute
+from .questions import meshes
 
 #: Seconds of one ping of hccn_tool: 3 packets, one a second (measured by users of real nodes; facts of the tool's source).
 PING_SECONDS = 2.1
@@ -44,6 +49,16 @@ def address_of(device: dict, hardware: str):
     return ("hccs", virtual) if virtual else ("roce", device.get("ip"))
 
 
+def ways(group: dict) -> list:
+    """Return ``[(host, peer)]`` of the nodes that ping each other: as stated, else every node every other one."""
+    return group.get("ways") or list(itertools.permutations(group["hosts"], 2))
+
+
+def ends(group: dict, npus: dict, host: str, peer: str) -> tuple:
+    """Return the physical ids of the NPUs of ``host`` that ping, and of those of ``peer`` that are pinged."""
+    return group.get("senders", npus)[host], group.get("targets", npus)[peer]
+
+
 def pairs(host: str, group: dict, devices: dict, npus: dict, mode: str) -> list:
     """Return the pings of one host: ``[{phy_id, peer, peer_npu, address, kind}]``, rails first.
 
@@ -51,13 +66,12 @@ def pairs(host: str, group: dict, devices: dict, npus: dict, mode: str) -> list:
     """
     found = []
     order = {name: index for index, name in enumerate(group["hosts"])}
-    for peer in group["hosts"]:
-        if peer == host:
-            continue
+    for peer in [other for one, other in ways(group) if one == host]:
         known = {entry["phy_id"]: entry for entry in devices.get(peer) or []}
-        for place, number in enumerate(npus[host]):
-            for target in partners(mode, place, order[host], order[peer], len(npus[peer])):
-                other = npus[peer][target]
+        mine, theirs = ends(group, npus, host, peer)
+        for place, number in enumerate(mine):
+            for target in partners(mode, place, order[host], order[peer], len(theirs)):
+                other = theirs[target]
                 kind, address = address_of(known.get(other) or {}, group["hardware"])
                 found.append({"phy_id": number, "peer": peer, "peer_npu": other, "address": address, "kind": kind, "rail": target == place})
     return sorted(found, key=lambda entry: not entry["rail"])
@@ -65,7 +79,7 @@ def pairs(host: str, group: dict, devices: dict, npus: dict, mode: str) -> list:
 
 def possible(group: dict, npus: dict) -> int:
     """Return how many pings a full mesh of the group has."""
-    return sum(len(npus[host]) * len(npus[peer]) for host in group["hosts"] for peer in group["hosts"] if peer != host)
+    return sum(len(mine) * len(theirs) for mine, theirs in (ends(group, npus, *way) for way in ways(group)))
 
 
 def planned(group: dict, npus: dict, mode: str) -> int:
@@ -74,7 +88,7 @@ def planned(group: dict, npus: dict, mode: str) -> int:
 
 
 def announce(groups: dict, hosts: dict, stated, packet_seconds: float = PING_SECONDS) -> list:
-    """Return what is about to happen, a line a group: how many pings, about how long, and what is skipped.
+    """Return what is about to happen, a line a mesh: how many pings, about how long, and what is skipped.
 
     The tool takes one call at a time, and the nodes ping side by side: so the busiest node counts.
     """
@@ -114,7 +128,7 @@ def _host_pings(host: str, plan: dict, npus: dict, devices: dict) -> list:
     # A device that answers nothing would not answer here either, and cost the tool's patience again.
     own = {entry["phy_id"] for entry in devices.get(host) or [] if not is_mute(entry)}
     found = {}
-    for group in plan["groups"].values():
+    for group in meshes(plan).values():
         if host not in group["hosts"]:
             continue
         for ping in pairs(host, group, devices, npus, mode_of(plan["run"].get("preflight_mesh"), len(group["hosts"]))):
@@ -125,4 +139,4 @@ def _host_pings(host: str, plan: dict, npus: dict, devices: dict) -> list:
 
 def lines(plan: dict) -> list:
     """Return what the mesh of a plan is about to do, as lines for a person."""
-    return announce(plan["groups"], plan["hosts"], plan["run"].get("preflight_mesh"))
+    return announce(meshes(plan), plan["hosts"], plan["run"].get("preflight_mesh"))

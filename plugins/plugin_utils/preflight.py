@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 from . import answers as read_answers
 from . import data as data_folders
-from . import judge_group, judge_hccn, judge_node, judge_npu, mesh, proxies
+from . import judge_group, judge_hccn, judge_node, judge_npu, mesh, proxies, questions
 from .checks import Judge, accept, stops
 from .messages import CONTROLLER, plain
 
@@ -26,16 +26,17 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
     run, groups, hosts = plan["run"], plan["groups"], plan["hosts"]
     data, _problems = data_folders.load_all(run.get("data_dirs") or [])
     answers = {host: read_answers.read(hostvars, host) for host in hosts}
-    judges = {host: Judge(host, data["checks"], _facts(host, hosts[host], groups), run["language"]) for host in hosts}
+    meshes = questions.meshes(plan)
+    judges = {host: Judge(host, data["checks"], _facts(host, hosts[host], groups, meshes), run["language"]) for host in hosts}
     found = _workers(Judge(CONTROLLER, data["checks"], {}, run["language"]), hosts, controller)
     for host in hosts:
         mine = {**hosts[host], "proxies": proxies.on_host(plan, host)}
         found += _one(judges[host], host, mine, groups, answers[host], floors(data, groups, host), controller["core"])
     for group in groups.values():
-        mode = mesh.mode_of(run.get("preflight_mesh"), len(group["hosts"]))
         found += judge_group.judge_group(group, judges, answers, hosts)
         found += judge_hccn.judge_networks(group, judges, answers, hosts)
-        found += judge_hccn.judge_mesh(group, judges, answers, hosts, mode)
+    for group in meshes.values():
+        found += judge_hccn.judge_mesh(group, judges, answers, hosts, mesh.mode_of(run.get("preflight_mesh"), len(group["hosts"])))
     found += judge_group.judge_between(plan, judges, answers)
     found = accept(_distinct(found), run.get("preflight_accept") or [])
     return {
@@ -50,7 +51,7 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
         "summary": summary(found),
         "checks": found,
         "nodes": {host: _node(hosts[host], answers[host]) for host in hosts},
-        "mesh": _mesh(groups, hosts, answers, run.get("preflight_mesh")),
+        "mesh": _mesh(meshes, hosts, answers, run.get("preflight_mesh")),
     }
 
 
@@ -76,12 +77,12 @@ def _distinct(found: list) -> list:
     return list({tuple(entry.values()): entry for entry in found}.values())
 
 
-def _facts(host: str, host_plan: dict, groups: dict) -> dict:
-    """Return what the conditions of the checks' data may ask for about a host."""
+def _facts(host: str, host_plan: dict, groups: dict, meshes: dict) -> dict:
+    """Return what the conditions of the checks' data may ask for about a host. A node that is a prefill group alone is not one alone."""
     mine = [group for group in groups.values() if host in group["hosts"]]
     return {
         "hardware": host_plan["hardware"],
-        "nodes": max((len(group["hosts"]) for group in mine), default=1),
+        "nodes": max((len(group["hosts"]) for group in meshes.values() if host in group["hosts"]), default=1),
         "role": mine[0]["role"] if mine else "serve",
         "release": mine[0]["release"] if mine else "",
     }
@@ -162,12 +163,12 @@ def _npu(entry: dict, port: dict) -> dict:
     }
 
 
-def _mesh(groups: dict, hosts: dict, answers: dict, stated) -> dict:
-    """Return all pings of all groups with the names of both ends."""
+def _mesh(meshes: dict, hosts: dict, answers: dict, stated) -> dict:
+    """Return all pings of all meshes with the names of both ends."""
     npus = {host: entry["npus"] for host, entry in hosts.items()}
     devices = {host: answers[host].devices() for host in hosts}
     pings, total, whole, modes = [], 0, 0, []
-    for group in groups.values():
+    for group in meshes.values():
         mode = mesh.mode_of(stated, len(group["hosts"]))
         modes.append(mode)
         total, whole = total + mesh.planned(group, npus, mode), whole + mesh.possible(group, npus)

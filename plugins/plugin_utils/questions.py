@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from . import data as data_folders
 from . import proxies
 
@@ -30,6 +32,11 @@ def ports_of(unit: dict, groups: dict) -> dict:
     return ports
 
 
+def unit_ports(units: list, groups: dict) -> list:
+    """Return the sorted ports on which the units of a host listen: APIs, rpc, HCCL, the watch, and those for handing over the KV cache."""
+    return sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups)))
+
+
 def driver_questions(plan: dict) -> dict:
     """Return host -> what it has to be asked.
 
@@ -49,8 +56,7 @@ def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> 
     weights += [dict(entry, ask_hub=False) for entry in copies.values() if entry["target"] == "local"]
     return {
         "paths": sorted(paths),
-        "ports": sorted({port for unit in units for port in ports_of(unit, groups)} | set(rpc_ports(units, groups))
-                        | {port for proxy in in_front for port in proxies.listening(proxy)}),
+        "ports": sorted({*unit_ports(units, groups), *(port for proxy in in_front for port in proxies.listening(proxy))}),
         "images": sorted({unit["image"] for unit in units}),
         # What comes from the head is looked for there.
         "image_sources": {unit["image"]: [] if copied_image(unit, groups) else groups[unit["group"]]["image_sources"] for unit in units},
@@ -92,22 +98,43 @@ def largest_group(host: str, groups: dict):
     return max(mine, key=lambda group: len(group["hosts"]), default=None)
 
 
-def between(plan: dict) -> dict:
-    """Return ``{(from, to): [port]}`` of the connections that groups make to each other, a proxy to what is behind it.
+def handed_over(plan: dict) -> list:
+    """Return ``[(prefill host, decode host)]`` between which KV caches are handed over; on one host that needs no network."""
+    sides = [[host for group in plan["groups"].values() if group["role"] == side for host in group["hosts"]] for side in ("prefill", "decode")]
+    return list(dict.fromkeys(way for way in itertools.product(*sides) if way[0] != way[1]))
 
-    An empty list stands for all ports: prefill and decode ranks hand over the KV cache on ports of their own, at both ends.
+
+def between(plan: dict) -> dict:
+    """Return ``{(from, to): [port]}`` of the connections that groups make to each other, and a proxy to the APIs behind it.
+
+    Prefill and decode ranks connect both ways on ports of their own, too (handed_over), for which a random one stands: those ways are always there.
     """
     found: dict = {}
-    sides = {side: [host for group in plan["groups"].values() if group["role"] == side for host in group["hosts"]] for side in ("prefill", "decode")}
-    for ahead in sides["prefill"]:
-        for behind in sides["decode"]:
-            found.update({(ahead, behind): [], (behind, ahead): []} if ahead != behind else {})
+    for way in handed_over(plan):
+        found.update({way: [], way[::-1]: []})
     for proxy in (plan.get("proxies") or {}).values():
         for backend in proxy["backends"]:
             way = (proxy["host"], backend["host"])
-            if way[0] != way[1] and found.get(way) != []:
+            if way[0] != way[1]:
                 found.setdefault(way, []).append(backend["port"])
     return found
+
+
+def meshes(plan: dict) -> dict:
+    """Return name -> what of the plan ping each other by their NPUs (``mesh.pairs``): each group, and from prefill to decode, over which the KV cache goes.
+
+    The latter has ``ways``, ``[(host, peer)]``, and ``senders`` and ``targets``, host -> physical ids of the NPUs of that side.
+    """
+    groups, ways = plan["groups"], handed_over(plan)
+    if not ways:
+        return dict(groups)
+    names = {side: [name for name, group in groups.items() if group["role"] == side] for side in ("prefill", "decode")}
+    hosts = list(dict.fromkeys(host for side in names.values() for name in side for host in groups[name]["hosts"]))
+    npus = {side: {host: sorted({npu for unit in plan["hosts"][host]["units"] if unit["group"] in mine for npu in unit["npus"]}) for host in hosts}
+            for side, mine in names.items()}
+    kinds = {groups[name]["hardware"] for side in names.values() for name in side}
+    across = {"hosts": hosts, "hardware": kinds.pop() if len(kinds) == 1 else None, "ways": ways, "senders": npus["prefill"], "targets": npus["decode"]}
+    return {**groups, " to ".join(", ".join(side) for side in names.values()): across}
 
 
 def listens(host: str, plan: dict, answer: dict) -> list:

@@ -165,7 +165,8 @@ def started(identifier: str) -> str | None:
 def key(record: dict) -> str:
     """Return what has to be the same for two speeds to be compared: tool, set, load, model, hardware, how many NPUs compute, and what the site stated.
 
-    Of a service these are DP and TP of its group, of an engine of its own the TP in its load.
+    Of a service these are DP and TP of its group, of an engine of its own the TP in its load. Where prefill and decode are separated, the sizes of all
+    groups and their options are a part, too.
     """
     load, deployment = record.get("load") or {}, record.get("deployment") or {}
     parts = [record["tool"], *([record["set"]] if record.get("set") else [])]
@@ -173,6 +174,7 @@ def key(record: dict) -> str:
     own = load.get("tensor_parallel_size")
     size = f"tp={own}" if own is not None else f"dp={deployment.get('data_parallel_size')} tp={deployment.get('tensor_parallel_size')}"
     parts += [str(deployment.get("recipe")), str(deployment.get("hardware")), size]
+    parts += [deployment["together"]] if deployment.get("together") and own is None else []
     stated = sorted(f"{entry['name']}={json.dumps(entry['value'], sort_keys=True)}" for entry in record.get("added") or []
                     if str(entry.get("reason", "")).startswith("stated in benchmark_"))
     return " ".join(parts + stated)

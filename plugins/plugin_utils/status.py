@@ -389,6 +389,7 @@ def _group(group: dict, service: dict, mine: list) -> dict:
         "completion": service.get("completion"),
         "ranks": ranks,
         "ranks_answered": None if ranks is None else sum(entry["answered"] for entry in ranks),
+        "transfers": service.get("transfers"),
     }
 
 

@@ -19,6 +19,7 @@ PROXY_COLUMNS = ("proxy", "host", "state", "container", "uptime", "restarts", "a
 BACKEND_COLUMNS = ("proxy", "backend", "group", "state")
 #: State of a backend -> the kind of its row.
 BACKEND_KINDS = {"up": "pass", "unknown": "unknown"}
+TRANSFER_COLUMNS = ("group", "rank", "kv_tokens", "kv_asked", "kv_transfers")
 UNIT_COLUMNS = ("host", "container", "state", "image", "uptime", "restarts", "hbm", "links")
 
 
@@ -53,6 +54,8 @@ def status_view(report: dict) -> dict:
         "backends": [
             {"kind": BACKEND_KINDS.get(cells[-1], "fail"), "state": cells[-1], "cells": cells} for cells in _backends(report)
         ],
+        "transfer_columns": [texts[name] for name in TRANSFER_COLUMNS],
+        "transfers": [{"kind": "none", "state": "", "cells": cells} for cells in _transfers(report, texts)],
         "units": [
             {"kind": CONTAINER_KINDS.get(unit["state"], "fail"), "state": one_line(unit["state"]), "cells": _unit_cells(host, unit, texts)}
             for host, unit in _units(report)
@@ -61,14 +64,14 @@ def status_view(report: dict) -> dict:
 
 
 def status_table(report: dict) -> list:
-    """Return the terminal's tables: a line a container, a line a group, those of proxies and their backends, then what did not pass, with its remedies."""
+    """Return the terminal's tables: a line a container, a line a group, those of KV transfer, proxies and backends, then what did not pass."""
     texts = _texts(report)
     units = [_unit_cells(host, unit, texts) for host, unit in _units(report)]
     groups = [_group_cells(name, group, texts) for name, group in (report.get("groups") or {}).items()]
     lines = _table([texts[name].upper() for name in UNIT_COLUMNS], units) if units else [texts["no_containers"]]
     lines += ["", *_table([texts[name].upper() for name in GROUP_COLUMNS], groups), ""]
     proxies = [_proxy_cells(name, proxy, texts) for name, proxy in (report.get("proxies") or {}).items()]
-    for columns, rows in ((PROXY_COLUMNS, proxies), (BACKEND_COLUMNS, _backends(report))):
+    for columns, rows in ((TRANSFER_COLUMNS, _transfers(report, texts)), (PROXY_COLUMNS, proxies), (BACKEND_COLUMNS, _backends(report))):
         lines += [*_table([texts[name].upper() for name in columns], rows), ""] if rows else []
     return lines + check_table(report.get("checks") or [], report.get("language") or "en")
 
@@ -104,6 +107,20 @@ def _group_cells(name: str, group: dict, texts: dict) -> list:
         f"{requests['running']}/{requests['waiting']}" if requests else texts["none"],
         _share(group.get("ranks_answered"), len(ranks), texts) if ranks else texts["none"],
     ]
+
+
+def _transfers(report: dict, texts: dict) -> list:
+    """Return the cells of what each rank of prefill and decode says of KV transfer since it started. What a server does not tell is no fault."""
+    found = []
+    for name, group in (report.get("groups") or {}).items():
+        for rank, said in enumerate(group.get("transfers") or []):
+            told = {key: value for key, value in (said or {}).items() if value is not None}
+            absent = texts["not_told"] if said else texts["none"]
+            numbers = [str(told["transfers"])] if "transfers" in told else []
+            numbers += [f"{told['bytes'] / 1e6:.1f} MB"] if "bytes" in told else []
+            numbers += [texts[key].format(count=told[key]) for key in ("failed", "expired") if key in told]
+            found.append([one_line(name), str(rank), *(str(told.get(key, absent)) for key in ("tokens", "asked")), ", ".join(numbers) or absent])
+    return found
 
 
 def _completion(part: dict, texts: dict) -> str:

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "evaluate"
 SIZES = {"gsm8k": 8, "gpqa": 4, "aime2024": 3}
 STAMP = "20260502T090000Z"
 DEPLOYMENT = {"id": "3", "release": "v0.13.0", "image": "ascend/vllm-ascend:v0.13.0", "image_id": "sha256:1", "recipe": "deepseek_r1_w8a8", "hardware": "a2",
-              "data_parallel_size": 4, "tensor_parallel_size": 4, "plan_hash": "1f"}
+              "data_parallel_size": 4, "tensor_parallel_size": 4, "plan_hash": "1f", "together": None}
 ABBR = {"aisbench": "vllm-api-general-chat", "aisbench_perf": "vllm-api-stream-chat"}
 #: As much of the configuration of a run as a gate looks at.
 CONFIGURED = {

@@ -236,3 +236,19 @@ def judge_of(host="a2-node1", language="en", **facts):
 def names(found):
     """Return (check, device, status) of results that did not pass."""
     return [(entry["check"], entry["device"], entry["status"]) for entry in found if entry["status"] != "pass"]
+
+
+def apart(cluster, *roles, proxy=None):
+    """Make each host a group of its own, of these roles, with a proxy in front, and let their NPUs answer each other; the cluster."""
+    whole = cluster.plan["groups"].pop("vllm")
+    for host, role in zip(cluster.hosts, roles):
+        units = [{**unit, "url": f"http://{cluster.host_plan(host)['local_ip']}:8000"} for unit in whole["units"] if unit["host"] == host]
+        cluster.plan["groups"][host] = {**whole, "role": role, "head": host, "hosts": [host], "units": units}
+        for unit in cluster.host_plan(host)["units"]:
+            unit["group"] = host
+    backends = [{"host": host, "port": 8000} for host in cluster.hosts]
+    in_front = {"name": "vllm-proxy", "host": proxy, "port": 1999, "prometheus_port": 29000, "backends": backends}
+    cluster.plan["proxies"] = {"vllm-proxy": in_front} if proxy else {}
+    for host in cluster.hosts:
+        cluster.facts[host]["mesh"] = cluster._mesh(host)
+    return cluster

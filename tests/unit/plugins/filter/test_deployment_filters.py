@@ -10,7 +10,7 @@ import json
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ascend.vllm.plugins.filter import deployment_lines, deployment_plan, deployment_record, released_findings, switch_lines
+from ansible_collections.ascend.vllm.plugins.filter import deployment_lines, deployment_plan, deployment_record, released_findings, switch_lines, unit_ports
 from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
 
@@ -81,3 +81,9 @@ def test_what_is_left():
              "a2-node1": {"serve_stop_left": {"left": [{"check": "process_gone", "device": "pid 7", "observed": "x runs"}]}}}
     found = filter_of(released_findings)(["a2-node0", "a2-node1"], Lazy(facts))
     assert [(entry["host"], entry["check"]) for entry in found] == [("a2-node1", "process_gone")]
+
+
+def test_the_ports_that_a_stopped_group_had():
+    plan = planned()
+    found = filter_of(unit_ports)(Lazy(plan["hosts"]["a2-node0"]["units"]), Lazy(plan["groups"]))
+    assert [port for port in found if port < 60000] == [8000, 13389]

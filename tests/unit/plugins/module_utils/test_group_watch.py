@@ -91,7 +91,7 @@ class Node:
 
     def boot(self):
         """Start the watch."""
-        config = dict(TIMES, unit=self.unit, group="vllm")
+        config = dict(TIMES, unit=self.unit, group="vllm", asks=self.head or self.world.asks)
         world = self.world
         saved = json.loads(json.dumps(self.saved)) if self.saved else None
         own = {"engine": self.engine, "clock": lambda: world.now, "wall": lambda: EPOCH + world.now, "spawn": self.spawn, "keep": self.keep,
@@ -101,7 +101,7 @@ class Node:
             self.desk = watch_wire.Desk(self.key, "vllm", world.units[1:], self.watch.hear)
         else:
             link = watch_wire.Link(self.key, "vllm", self.unit, lambda body, mac: world.carry(self, body, mac))
-            self.watch = Watch(config, Peer(config, saved, world.now), talk=link.exchange, **own)
+            self.watch = Watch(config, Peer(config, saved, world.now), talk=link.exchange, ask=lambda: world.rank_answers(self), **own)
 
     def spawn(self, run):
         """Run a start, a stop or a completion after as long as it takes here."""
@@ -138,9 +138,10 @@ class Node:
 
 
 class World:
-    """A group of nodes, a network between them and a clock."""
+    """A group of nodes, a network between them and a clock. C(asks): whether each unit answers by itself, as the ranks of prefill and decode do."""
 
-    def __init__(self, peers=1):
+    def __init__(self, peers=1, asks=False):
+        self.asks, self.silent, self.slow = asks, set(), {}
         self.now, self.queue, self.started = 0.0, [], []
         self.units = ["vllm-rank%d" % number for number in range(peers + 1)]
         self.nodes = [Node(self, unit, unit == self.units[0]) for unit in self.units]
@@ -169,6 +170,14 @@ class World:
             return FAILED, "timed out"
         together = all(node.engine.up for node in self.nodes)
         loaded = together and self.now - max(moment for moment, name in self.started) >= self.load_s
+        return (ANSWERED, "") if loaded else (FAILED, "connection refused")
+
+    def rank_answers(self, node):
+        """Answer what a unit is asked by its own watch."""
+        assert self.asks, "a headless unit has no API"
+        if node.unit in self.silent or not node.engine.up:
+            return FAILED, "connection refused"
+        loaded = self.now - max(moment for moment, name in self.started if name == node.unit) >= self.slow.get(node.unit, self.load_s)
         return (ANSWERED, "") if loaded else (FAILED, "connection refused")
 
     def carry(self, node, body, mac):
@@ -236,6 +245,79 @@ def served(world):
     world.run(2)
     assert world.serving()
     return world
+
+
+@pytest.fixture
+def ranks():
+    """Three ranks that answer by themselves and serve."""
+    made = World(2, asks=True)
+    made.boot()
+    made.until(SERVING)
+    made.run(2)
+    return made
+
+
+def test_ranks_that_answer_by_themselves_serve_when_each_has_answered():
+    world = World(2, asks=True)
+    world.slow["vllm-rank2"] = 200
+    world.boot()
+    world.until(STARTING)
+    world.run(120)
+    assert world.phase == STARTING and world.head.saved["waits_for"] == "no answer of vllm-rank2 yet"
+    assert 60 < world.until(SERVING) < 120
+    world.run(2)
+    assert world.serving() and [node.engine.runs for node in world.nodes] == [1, 1, 1]
+
+
+def test_a_rank_that_never_answers_ends_the_start_with_its_name():
+    world = World(2, asks=True)
+    world.silent.add("vllm-rank1")
+    world.boot()
+    world.until(STARTING)
+    world.until(STOPPING)
+    assert world.head.member.reason == "no answer of vllm-rank1 within 600 s"
+
+
+@pytest.mark.parametrize("who", [0, 2])
+def test_a_rank_that_stops_answering_restarts_the_group(ranks, who):
+    world, generation = ranks, ranks.head.member.generation
+    if who:
+        world.silent.add("vllm-rank2")
+    else:
+        world.answer = FAILED, "connection refused"
+    world.run(25)
+    # Once is not enough.
+    assert world.phase == SERVING and all(world.up)
+    world.until(STOPPING, 60)
+    said = "2 completions in a row failed: connection refused"
+    assert world.head.member.reason == (f"vllm-rank2: {said}" if who else said) and world.head.member.generation > generation
+    world.silent, world.answer = set(), None
+    world.never_half(200)
+    assert world.serving() and [node.engine.runs for node in world.nodes] == [2, 2, 2]
+
+
+def test_a_rank_that_is_busy_or_answers_again_is_left_alone(ranks):
+    for seconds in (31, 29, 31, 29):
+        ranks.silent.symmetric_difference_update({"vllm-rank1"})
+        ranks.run(seconds)
+    ranks.silent.clear()
+    ranks.rank_answers = lambda node: (BUSY, "timed out")
+    ranks.run(300)
+    assert ranks.serving() and [node.engine.runs for node in ranks.nodes] == [1, 1, 1]
+
+
+def test_the_watch_of_a_rank_that_is_restarted_asks_it_again(ranks):
+    ranks.nodes[2].halt()
+    ranks.run(5)
+    ranks.silent.add("vllm-rank2")
+    ranks.nodes[2].boot()
+    ranks.until(STOPPING, 120)
+    assert ranks.head.member.reason == "vllm-rank2: 2 completions in a row failed: connection refused"
+
+
+def test_a_headless_unit_is_asked_nothing(pair):
+    pair.run(120)
+    assert pair.serving() and pair.head.member.reports["vllm-rank1"]["answered"] is None
 
 
 @pytest.fixture
@@ -842,6 +924,23 @@ def test_ask_completion(completion, tokens, wanted, tmp_path, monkeypatch):
         config = {"url": server.url, "model": "m", "api_key_file": str(key), "ca_file": None, "probe_timeout_s": 0.3}
         assert group_watch.ask_completion(config) == wanted
         assert {asked.headers["Authorization"] for asked in server.asked} == {"Bearer k3y"}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("health", [200, 503])
+def test_a_rank_that_computes_no_prompt_is_never_asked_for_a_completion(alone, health, monkeypatch):
+    quiet_proxies(monkeypatch)
+
+    def answer(asked):
+        if asked.path == "/v1/completions":
+            return 200, {"choices": [{"text": " x"}]}
+        return metrics(1) if asked.path == "/metrics" else (health, b"unwell") if asked.path == "/health" else (200, {"data": [{"id": "m"}]})
+
+    with web_server(answer) as server:
+        outcome, detail = group_watch.ask_completion({"url": server.url, "model": "m", "probe_timeout_s": 5, "answers_alone": alone})
+        asked = [asked.path for asked in server.asked if asked.path not in ("/metrics", "/health")]
+    assert (outcome, asked) == ((ANSWERED, ["/v1/completions" if alone else "/v1/models"]) if health == 200 else (FAILED, []))
+    assert detail.startswith("HTTP 503: ") == (health == 503)
 
 
 def test_ask_completion_of_nobody():

@@ -158,7 +158,7 @@ def test_health_says_200_and_a_completion_hangs(ask):
 def test_ranks_that_answer_by_themselves_are_asked_each_at_its_place(ask):
     with web_server(api()) as first, web_server(api(completion=(500, b"oops"))) as second:
         said = ask(services=[service(first.url, ranks=2, rank_urls=[first.url, second.url])], api_keys={"vllm": "s3cret"})["services"]["vllm"]
-        assert [asked.headers["Authorization"] for asked in second.asked] == ["Bearer s3cret"] * 2
+        assert [asked.headers["Authorization"] for asked in second.asked] == ["Bearer s3cret"] * 3
         assert all(asked.headers["X-data-parallel-rank"] is None for asked in first.asked + second.asked)
         one = ask(services=[service(first.url)])["services"]["vllm"]
     assert [(entry["rank"], entry["answered"], entry["status"]) for entry in said["ranks"]] == [(0, True, 200), (1, False, 500)]
@@ -171,6 +171,37 @@ def test_decode_ranks_are_asked_what_they_serve_and_for_no_completion(ask):
         assert not [asked for asked in first.asked + second.asked if asked.path == "/v1/completions"]
     assert said["completion"]["answered"] and [entry["answered"] for entry in said["ranks"]] == [True, False]
     assert said["ranks"][1]["text"] == "/v1/models has no model"
+
+
+#: What a rank with NIXL says at vLLM 0.32.0, and one of vllm-ascend at v0.13.0.
+NIXL = b"""# TYPE vllm:prompt_tokens_by_source_total counter
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="local_compute"} 3.0
+vllm:prompt_tokens_by_source_total{engine="0",model_name="m",source="external_kv_transfer"} 42.0
+vllm:external_prefix_cache_queries_total{engine="0",model_name="m"} 45.0
+vllm:external_prefix_cache_hits_total{engine="0",model_name="m"} 44.0
+vllm:nixl_bytes_transferred_bucket{engine="0",le="1024.0",model_name="m"} 0.0
+vllm:nixl_bytes_transferred_count{engine="0",model_name="m"} 4.0
+vllm:nixl_bytes_transferred_sum{engine="0",model_name="m"} 1.2345e+07
+vllm:nixl_num_failed_transfers_total{engine="0",model_name="m"} 1.0
+vllm:nixl_num_kv_expired_reqs_total{engine="0",model_name="m"} 0.0
+"""
+MOONCAKE = b"""vllm:external_prefix_cache_queries_total{engine="0",model_name="m"} 45.0
+vllm:external_prefix_cache_hits_total{engine="0",model_name="m"} 44.0
+vllm:prompt_tokens_total{engine="0",model_name="m"} nan
+"""
+
+
+def test_each_rank_is_asked_for_its_kv_transfer(ask):
+    with web_server(api(metrics=(200, NIXL))) as first, web_server(api(metrics=(200, MOONCAKE))) as second, web_server(api(metrics=(404, b"no"))) as third:
+        urls = [first.url, second.url, third.url, f"http://127.0.0.1:{closed_port()}"]
+        said = ask(services=[service(first.url, ranks=4, rank_urls=urls, answers_alone=False)])["services"]["vllm"]["transfers"]
+    none = dict.fromkeys(("tokens", "asked", "transfers", "bytes", "failed", "expired"))
+    assert said == [{"tokens": 42, "asked": 45, "transfers": 4, "bytes": 12345000, "failed": 1, "expired": 0}, {**none, "tokens": 44, "asked": 45}, none, None]
+
+
+def test_a_group_that_is_one_service_has_no_kv_transfer(ask):
+    with web_server(api(metrics=(200, NIXL))) as server:
+        assert ask(services=[service(server.url)])["services"]["vllm"]["transfers"] is None
 
 
 @pytest.mark.parametrize(("status", "ranks"), [(401, None), (404, None), (503, 2)])

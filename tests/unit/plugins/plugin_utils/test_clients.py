@@ -12,7 +12,8 @@ import json
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import clients, data, deployments
+from ansible_collections.ascend.vllm.plugins.filter.deployment_facts import deployment_facts
+from ansible_collections.ascend.vllm.plugins.plugin_utils import clients, data, deployments, records
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
 
 DATA, PROBLEMS = clients.load()
@@ -417,6 +418,43 @@ def test_a_deployment_is_known_by_its_number_and_its_hash():
     other = clients.deployment(record, {"number": 3, "record": changed}, GROUP, None)
     assert other["id"] is None and other["plan_hash"] == found["plan_hash"]
     assert clients.deployment(changed, None, GROUP, None)["plan_hash"] != found["plan_hash"]
+
+
+@pytest.fixture
+def halves(hosts, planned):
+    """Return a function (prefill's settings, decode's, **variables) -> (what a record says of the deployment, its baseline's key)."""
+
+    def make(prefill=None, decode=None, **variables):
+        entries = [{"name": "p", "role": "prefill", "hosts_from": "p", **(prefill or {})}, {"name": "d", "role": "decode", "hosts_from": "d", **(decode or {})}]
+        hostvars = hosts(4, "a2", **{"name": "n{index}", "vllm_groups": entries, **variables})
+        plan = planned(hostvars, {"vllm": list(hostvars), "p": list(hostvars)[:2], "d": list(hostvars)[2:]})["plan"]
+        facts = deployment_facts(plan, "d", [{"number": 3, "record": deployments.record(plan, "d")}])
+        return facts, records.key({"tool": "aisbench", "deployment": facts})
+
+    return make
+
+
+@pytest.mark.parametrize("side", ["prefill", "decode"])
+@pytest.mark.parametrize("change", [{"extra_args": {"max-num-seqs": 5}}, {"extra_env": {"HCCL_BUFFSIZE": "300"}}])
+def test_what_either_half_is_started_with_gives_another_baseline(halves, side, change):
+    (facts, key), (other, changed) = halves(), halves(**{side: change})
+    assert facts["id"] == "3" and facts["plan_hash"] != other["plan_hash"] and changed != key
+    assert changed.rpartition("=")[0] == key.rpartition("=")[0] and " decode=dp4tp4 prefill=dp4tp4 options=" in key
+
+
+def test_a_size_of_prefill_is_a_part_of_the_baseline_and_where_things_are_is_not(halves):
+    facts, key = halves()
+    assert halves({"tensor_parallel_size": 8})[1].partition(" options=")[0] != key.partition(" options=")[0]
+    elsewhere = {"vllm_nic_name": "bond0", "vllm_rank_port": 7300, "vllm_kv_port": 30000, "vllm_data_parallel_rpc_port": 13500, "vllm_served_model_name": "m",
+                 "vllm_image": "registry.example/vllm:1", "name": "other{index}"}
+    other, same = halves(**elsewhere)
+    assert same == key and other["plan_hash"] != facts["plan_hash"] and other["together"] == facts["together"]
+
+
+def test_a_group_that_serves_by_itself_is_known_by_itself():
+    serving = copy.deepcopy(PLAN)
+    serving["groups"]["other"] = serving["groups"]["vllm"]
+    assert deployment_facts(serving, "vllm", []) == deployment_facts(PLAN, "vllm", []) and deployment_facts(PLAN, "vllm", [])["together"] is None
 
 
 def test_lines_say_what_would_be_run_and_what_was_added():

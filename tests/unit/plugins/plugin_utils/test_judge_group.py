@@ -9,7 +9,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import judge_group
 from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import Answers
-from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, GIB, Cluster
+from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, GIB, Cluster, apart
 
 H, P, Q, R = "a2-node0", "a2-node1", "a2-node2", "a2-node3"
 
@@ -216,3 +216,44 @@ def test_an_interface_at_fault_is_named_alone():
     cluster = replicas()
     cluster.node(P)["interfaces"][1]["up"] = False
     assert between(cluster) == []
+
+
+def halves(*roles):
+    """Return a cluster with a prefill node and those of decode, and the proxy on the first one; all connections are there."""
+    cluster = apart(Cluster(1 + len(roles)), "prefill", *roles, proxy=H)
+    for host in cluster.hosts:
+        cluster.reach(host)["reached"] = [
+            {"host": peer, "address": f"198.51.100.1{number + 1}", "port": port, "status": "reached", "connected": True, "ms": 0.2, "text": ""}
+            for number, peer in enumerate(cluster.hosts) if peer != host for port in ([cluster.node(peer)["free_port"]] + [8000] * (peer != H))]
+    return cluster
+
+
+def cut(cluster, host, port):
+    """Let nothing come through to a port of the second node, from a host."""
+    for entry in cluster.reach(host)["reached"]:
+        if (entry["host"], entry["port"]) == (P, port):
+            entry.update(status="timeout", connected=False)
+    return [(entry["host"], entry["device"]) for entry in cluster.bad() if entry["check"] == "tcp_reach"]
+
+
+def test_a_proxy_beside_prefill_reaches_the_apis_of_decode_and_the_sides_reach_each_other():
+    assert [entry for entry in halves("decode").bad() if entry["check"] == "tcp_reach"] == []
+    assert cut(halves("decode"), H, 8000) == [(H, f"{P}:8000")]
+    assert cut(halves("decode"), H, 40002) == [(H, f"{P}:40002")]
+    # It serves already.
+    cluster = halves("decode")
+    cluster.reach(H)["reached"] = cluster.reach(H)["reached"][:1]
+    assert (H, "pass", f"port 8000 of {P} is in use and was not tried; a random high port was") in between(cluster)
+
+
+def test_the_hosts_of_a_decode_group_need_not_reach_each_other_s_apis():
+    cluster = halves("decode", "decode", "serve")
+    third, groups = cluster.hosts[2], cluster.plan["groups"]
+    groups[P].update(hosts=[P, third], units=groups[P]["units"] + [{"name": "x", "host": third, "rank": 1, "url": "http://198.51.100.13:8000"}])
+    del groups[third]
+    cluster.host_plan(third)["units"][0]["group"] = P
+    for host, peer in ((P, third), (third, P)):
+        number = cluster.hosts.index(peer) + 1
+        cluster.reach(host)["reached"].append({"host": peer, "address": f"198.51.100.1{number}", "port": 13389, "status": "reached", "connected": True})
+    assert cut(cluster, third, 8000) == [] and cut(cluster, third, 13389) == [(third, f"{P}:13389")]
+    assert sorted(cut(cluster, H, 8000)) == [(H, f"{P}:8000"), (third, f"{P}:13389")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import judge_hccn
-from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
+from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster, apart
 from ansible_collections.ascend.vllm.tests.unit.plugins.faults import BUSY, cut
 
 H, P = "a2-node0", "a2-node1"
@@ -273,3 +273,23 @@ def test_only_the_pings_of_the_mode_are_wanted(mode):
     assert cluster.brief() == []
     cluster.facts[P]["mesh"] = {"skipped": True}
     assert len(cluster.brief()) == (mode != "off")
+
+
+def test_the_link_of_a_node_that_is_a_prefill_group_alone_matters():
+    for roles, status in ((("prefill", "decode"), "fail"), (("serve", "serve"), "warn")):
+        cluster = apart(Cluster(2), *roles)
+        cluster.port(2, "a2-node0")["link"] = "DOWN"
+        assert [entry["status"] for entry in cluster.bad() if entry["check"] == "hccn_link"] == [status]
+
+
+def test_a_ping_from_prefill_to_decode_that_is_lost_is_named_and_is_in_the_report():
+    cluster = apart(Cluster(2), "prefill", "decode")
+    report = cluster.report()
+    assert report["result"] == "pass" and report["mesh"]["mode"] == "full"
+    assert (report["mesh"]["planned"], report["mesh"]["sent"], report["mesh"]["possible"]) == (64, 64, 64)
+    (lost,) = cluster.pings(cluster.hosts[0], 3, cluster.hosts[1], 5)
+    lost.update(received=0, loss_percent=100.0, status="fail")
+    assert [(entry["host"], entry["check"], entry["device"]) for entry in cluster.bad()] == [("a2-node0", "hccn_ping", "npu3 -> a2-node1 npu5")]
+    for ping in cluster.mesh("a2-node0")["results"]:
+        ping.update(received=0, status="fail")
+    assert [(entry["host"], entry["device"]) for entry in cluster.bad()] == [("a2-node0", "all NPUs -> a2-node1")]

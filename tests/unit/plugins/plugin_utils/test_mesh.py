@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import mesh
-from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster
+from ansible_collections.ascend.vllm.plugins.plugin_utils import mesh, questions
+from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster, apart
 
 H, P = "a2-node0", "a2-node1"
 
@@ -139,6 +139,23 @@ def test_a_host_of_two_groups_sends_each_ping_once():
     assert len(mesh.mesh_pings(cluster.plan, infos(cluster))[H]) == 64
 
 
+@pytest.mark.parametrize(("roles", "stated", "counts"), [
+    # One of each is full as a pair is, but one way; more of them are rails; a node's own group has nobody to ping.
+    (("prefill", "decode"), None, [64, 0]), (("prefill", "decode"), "rails", [16, 0]), (("prefill", "decode"), "off", [0, 0]),
+    (("prefill", "prefill", "decode", "decode"), None, [32, 32, 0, 0]), (("prefill", "decode", "serve", "serve"), "full", [64, 0, 0, 0]),
+])
+def test_the_npus_of_prefill_ping_those_of_decode(roles, stated, counts):
+    cluster = apart(Cluster(len(roles)), *roles)
+    cluster.plan["run"]["preflight_mesh"] = stated
+    pings = mesh.mesh_pings(cluster.plan, infos(cluster))
+    assert [len(pings[host]) for host in cluster.hosts] == counts
+    behind = [number for number, role in enumerate(roles) if role == "decode"]
+    assert {ping["address"].split(".")[2] for ping in pings[H]} == ({str(number) for number in behind} if stated != "off" else set())
+    if stated != "off":
+        assert {ping["phy_id"] for ping in pings[H]} == set(range(8))
+        assert {ping["address"] for ping in pings[H]} == {f"10.20.{number}.{place + 10}" for number in behind for place in range(8)}
+
+
 # what is said beforehand
 
 
@@ -154,6 +171,14 @@ def test_lines(nodes, stated, wanted):
     plan = Cluster(nodes).plan
     plan["run"]["preflight_mesh"] = stated
     assert mesh.lines(plan) == ([wanted] if wanted else [])
+
+
+def test_lines_of_prefill_and_decode():
+    plan = apart(Cluster(4), "prefill", "prefill", "decode", "serve").plan
+    assert mesh.lines(plan) == ["a2-node0, a2-node1 to a2-node2: 32 pings from NPU to NPU, 16 a node one after the other, about 34 s; 96 of 128 pairs are "
+                                "skipped (preflight_mesh=full pings them all)"]
+    plan["groups"]["a2-node2"]["hardware"] = "a3"
+    assert {ping["kind"] for ping in mesh.pairs(H, questions.meshes(plan)["a2-node0, a2-node1 to a2-node2"], {}, {}, "full")} == {"roce"}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (2.1, "2 s"), (119.4, "119 s"), (120, "2 min"), (3600, "60 min")])

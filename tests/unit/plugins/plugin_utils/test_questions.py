@@ -10,7 +10,7 @@ import copy
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import questions
-from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, IMAGE, Cluster
+from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, IMAGE, Cluster, apart
 
 H, P = "a2-node0", "a2-node1"
 HCCL = list(range(60000, 60032))
@@ -73,6 +73,21 @@ def test_ports_say_whose_they_are():
         "vllm_port": [8000], "vllm_data_parallel_rpc_port": [13389], "HCCL_IF_BASE_PORT": HCCL}
 
 
+def test_a_prefill_or_decode_rank_listens_on_its_ports_for_the_kv_cache_too(hosts, planned):
+    groups = [{"name": "prefill", "role": "prefill", "hosts_from": "p"}, {"name": "decode", "role": "decode", "hosts_from": "d"}]
+    variables = hosts(4, "a2", name="n{index}", vllm_groups=groups, vllm_supervise=True)
+    made = planned(variables, {"vllm": list(variables), "p": ["n0", "n1"], "d": ["n2", "n3"]})
+    groups, units = made["plan"]["groups"], made["plan"]["hosts"]["n1"]["units"]
+    wanted = {port for unit in units for port in range(unit["kv_ports"][0], unit["kv_ports"][1] + 1)} | {unit["port"] for unit in units}
+    first, last = groups["prefill"]["kv_ports"]["n1"]
+    assert set(range(first, last + 1)) < wanted and len(units) > 1
+    assert questions.unit_ports(units, groups) == sorted({*wanted, 13389, *HCCL})
+    # The watch of the group's first rank answers the others.
+    assert 13390 in questions.unit_ports(made["plan"]["hosts"]["n0"]["units"], groups)
+    # Of a part of the units only what is theirs.
+    assert not set(range(units[1]["kv_ports"][0], units[1]["kv_ports"][1] + 1)) & set(questions.unit_ports(units[:1], groups))
+
+
 @pytest.mark.parametrize(("host", "wanted"), [("a", "big"), ("b", "big"), ("c", "one"), ("d", None)])
 def test_largest_group(host, wanted):
     groups = {"one": {"hosts": ["a", "c"]}, "big": {"hosts": ["a", "b", "x"]}}
@@ -124,18 +139,6 @@ def test_the_other_nodes_reach_the_watch_of_the_head():
     assert ports(reach(cluster, H, watched))[0] == [13389, 40001]
 
 
-def apart(cluster, *roles, proxy=None):
-    """Make each host a group of its own, of these roles, with a proxy in front; the cluster."""
-    whole = cluster.plan["groups"].pop("vllm")
-    for host, role in zip(cluster.hosts, roles):
-        cluster.plan["groups"][host] = {**whole, "role": role, "head": host, "hosts": [host]}
-        for unit in cluster.host_plan(host)["units"]:
-            unit["group"] = host
-    backends = [{"host": host, "port": 8000} for host in cluster.hosts]
-    cluster.plan["proxies"] = {"vllm-proxy": {"host": proxy, "backends": backends}} if proxy else {}
-    return cluster
-
-
 def test_groups_without_a_proxy_connect_to_nobody():
     assert questions.between(apart(Cluster(), "serve", "serve").plan) == {} and reach(apart(Cluster(), "serve", "serve"), H)["peers"] == []
 
@@ -152,8 +155,32 @@ def test_a_proxy_connects_to_what_is_behind_it_elsewhere():
 
 def test_prefill_and_decode_connect_both_ways():
     halves = apart(Cluster(), "prefill", "decode", proxy=H)
-    assert questions.between(halves.plan) == {(H, P): [], (P, H): []}
-    assert ports(reach(halves, H)) == ([40001], [(P, [40002])]) and ports(reach(halves, P)) == ([40002], [(H, [40001])])
+    # The proxy beside prefill connects to decode's API, too; what is beside itself needs no network.
+    assert questions.between(halves.plan) == {(H, P): [8000], (P, H): []}
+    assert ports(reach(halves, H)) == ([40001], [(P, [8000, 40002])]) and ports(reach(halves, P)) == ([8000, 40002], [(H, [40001])])
+    assert questions.between(apart(Cluster(), "prefill", "decode").plan) == {(H, P): [], (P, H): []}
+
+
+def test_the_npus_of_prefill_ping_those_of_decode():
+    plan = apart(Cluster(4), "prefill", "prefill", "decode", "serve").plan
+    found = questions.meshes(plan)
+    assert list(found)[:4] == list(plan["groups"]) and list(found)[4] == f"{H}, {P} to a2-node2" and len(found) == 5
+    across, mine = found[f"{H}, {P} to a2-node2"], list(range(8))
+    assert (across["hosts"], across["hardware"], across["ways"]) == ([H, P, "a2-node2"], "a2", [(H, "a2-node2"), (P, "a2-node2")])
+    assert across["senders"] == {H: mine, P: mine, "a2-node2": []} and across["targets"] == {H: [], P: [], "a2-node2": mine}
+    assert questions.meshes(apart(Cluster(2), "serve", "serve").plan).keys() == {H, P}
+
+
+def test_on_a_host_with_both_sides_each_side_has_its_own_npus():
+    plan = apart(Cluster(2), "prefill", "decode").plan
+    for name, group, other in ((H, plan["groups"][H], P), (P, plan["groups"][P], H)):
+        group["hosts"] = [H, P]
+        own = plan["hosts"][name]["units"][0]
+        plan["hosts"][other]["units"].append(dict(own, npus=[4, 5, 6, 7]))
+        own["npus"] = [0, 1, 2, 3]
+    across = questions.meshes(plan)[f"{H} to {P}"]
+    assert across["ways"] == [(H, P), (P, H)] and across["senders"] == {H: [0, 1, 2, 3], P: [4, 5, 6, 7]}
+    assert across["targets"] == {H: [4, 5, 6, 7], P: [0, 1, 2, 3]}
 
 
 def test_reach_names_addresses():

@@ -141,6 +141,8 @@ def test_what_has_to_be_the_same_for_two_speeds_to_be_compared():
         speed(1.0, load={**speed(1.0)["load"], "input_len": 3500}),
         speed(1.0, deployment={**client_results.DEPLOYMENT, "data_parallel_size": 2}),
         speed(1.0, deployment={**client_results.DEPLOYMENT, "tensor_parallel_size": 8}),
+        speed(1.0, deployment={**client_results.DEPLOYMENT, "together": "prefill=dp1tp1 options=1"}),
+        speed(1.0, deployment={**client_results.DEPLOYMENT, "together": "prefill=dp1tp1 options=2"}),
         speed(1.0, load={**speed(1.0)["load"], "tensor_parallel_size": 8}), speed(1.0, load={**speed(1.0)["load"], "tensor_parallel_size": 16}),
         speed(1.0, added=[{"name": "burstiness", "value": 2, "reason": "stated in benchmark_extra_flags"}]),
     ]

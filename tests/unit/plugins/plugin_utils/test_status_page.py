@@ -122,6 +122,25 @@ def test_what_a_node_prints_does_nothing_on_the_page():
     assert "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page and "{{ 7 * 7 }}" in page
 
 
+def test_kv_transfer_is_shown_by_rank_and_what_is_not_told_is_no_fault():
+    serving = Serving()
+    none = dict.fromkeys(("tokens", "asked", "transfers", "bytes", "failed", "expired"))
+    told = {"tokens": 42, "asked": 45, "transfers": 4, "bytes": 12345000, "failed": 1, "expired": 0}
+    serving.service["transfers"] = [told, {**none, "tokens": 0, "asked": 45}, none, None]
+    report = serving.report()
+    assert report["state"] == "serving" and report["groups"]["vllm"]["transfers"][0] == told
+    lines = [re.split(r"  +", line) for line in status_page.status_table(report)]
+    at = lines.index(["GROUP", "RANK", "KV TOKENS FETCHED", "ASKED FOR", "TRANSFERS"])
+    not_told = "not told by this server"
+    assert lines[at + 1:at + 5] == [["vllm", "0", "42", "45", "4, 12.3 MB, 1 failed, 0 expired"], ["vllm", "1", "0", "45", not_told],
+                                    ["vllm", "2", not_told, not_told, not_told], ["vllm", "3", "–", "–", "–"]]
+    page = render(report)
+    assert "<td>4, 12.3 MB, 1 failed, 0 expired</td>" in page and page.count(f"<td>{not_told}</td>") == 4 and 'href="#transfers"' in page
+    serving.plan["run"]["language"] = "zh"
+    assert "此服务未提供" in render(serving.report())
+    assert "KV" not in render(Serving().report())
+
+
 def test_facts_that_status_does_not_ask_are_left_out():
     facts = [fact["label"] for fact in status_page.status_view(Serving().report())["nodes"][0]["facts"]]
     assert facts == ["Address", "Hardware", "Driver"]
