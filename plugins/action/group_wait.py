@@ -20,7 +20,8 @@ display = Display()
 REPEAT_S = 30.0
 #: Seconds that a slice takes at most: an exit ends the wait within ten, of which two slices may be a part.
 SLICE_S = 5.0
-#: Seconds of a slice once a container has exited and the other nodes' logs are heard for the reason.
+#: Seconds of a slice once a container has exited and the other nodes' logs are heard for the reason, and of a node that has nothing more to do than
+#: to run when the others are ready: the task ends when its last slice does.
 SHORT_S = 1.0
 
 
@@ -65,6 +66,7 @@ class ActionModule(ActionBase):
             "outcome": decision["outcome"],
             "host": decision["host"],
             "elapsed_s": round(elapsed, 1),
+            "decided_at": decision["at"],
         }
 
     def _wait(self, host, args, board, task_vars):
@@ -76,11 +78,14 @@ class ActionModule(ActionBase):
         every, asked = list(place.values()), [place[unit["name"]] for unit in args["units"] if unit["url"]]
         shown, shown_at = None, start
         slice_s = min(args["slice_s"], SLICE_S)
+        waits = False
         while True:
-            found = self._slice(mine, args, slice_s, task_vars)
+            found = self._slice(mine, args, min(slice_s, SHORT_S) if waits else slice_s, task_vars)
             own = {place[name]: watches[name].state(found[name], time.monotonic()) for name in watches}
             for name, state in own.items():
                 board.post(name, state)
+            # A node with an API ends its slice by itself when it is ready.
+            waits = not any(unit["url"] for unit in mine) and all((state.get("startup") or {}).get("phase") == "waiting" for state in own.values())
             elapsed = time.monotonic() - start
             # In this order: the states shown last are at least as new as those that the decision was made on.
             decision = board.decision()
@@ -92,7 +97,7 @@ class ActionModule(ActionBase):
                     display.display(f"  [{elapsed:5.0f} s of at most {args['limit_s']} s] {line}")
                     shown, shown_at = line, time.monotonic()
             if decision:
-                return board.settle(decision), elapsed
+                return board.settle({"at": time.time(), **decision}), elapsed
             if any(other["phase"] == "exited" for other in states.values()):
                 slice_s = min(slice_s, SHORT_S)
             if any(state["phase"] == "exited" for state in own.values()):

@@ -118,4 +118,8 @@ elapsed_s:
   description: How long the wait took, in seconds.
   returned: always
   type: float
+decided_at:
+  description: When it was decided, in seconds since 1970-01-01 UTC by the controller's clock; the same for every host.
+  returned: always
+  type: float
 """

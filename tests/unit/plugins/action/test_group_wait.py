@@ -45,6 +45,10 @@ class Clock:
         self.now += self.step
         return self.now
 
+    def time(self):
+        """Return the time of the day."""
+        return 1800000000.0 + self.now
+
     def sleep(self, seconds):
         """Count a pause instead of making it."""
         self.slept += 1
@@ -75,7 +79,7 @@ def watch(host, board, script, hosts=(H, P), clock=None, forks=50, **args):
         # One state is that of each of the host's units.
         return found if "phase" not in found else {"units": dict.fromkeys(module_args["units"], found)}
 
-    real = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None)
+    real = SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=lambda seconds: None)
     with mock.patch.object(plugin, "_execute_module", execute), \
             mock.patch.object(group_wait, "display", SimpleNamespace(display=lines.append)), \
             mock.patch.object(group_wait, "time", clock or real), \
@@ -117,6 +121,8 @@ def test_ready_ends_everywhere_with_one_message(tmp_path):
         result = answer["result"]
         assert (result["failed"], result["changed"], result["outcome"], result["host"]) == (False, False, "ready", H)
         assert 0 <= result["elapsed_s"] < 30
+    assert len({answer["result"]["decided_at"] for answer in found.values()}) == 1
+    assert abs(found[H]["result"]["decided_at"] - time.time()) < 60
 
 
 def test_an_exit_on_one_node_ends_the_wait_everywhere_with_its_log(tmp_path):
@@ -168,6 +174,16 @@ def test_slices_are_short_while_the_reason_of_an_exit_is_looked_for(tmp_path):
     answer = watch(H, tmp_path, [running()], hosts=[H, P, "a2-node2"], clock=Clock(step=1.0), slice_s=60)
     assert answer["result"]["host"] == P and len(answer["probes"]) > 1
     assert [probe["slice_s"] for probe in answer["probes"]][:2] == [5.0, 1.0]
+
+
+def test_slices_of_a_node_without_an_api_are_short_once_it_waits_for_the_others(tmp_path):
+    """The task ends when its last slice does: with five seconds it would take up to five longer than the head."""
+    waits = "Waiting for 1 local, 1 remote core engine proc(s) to start."
+    script = [running(), running(waits), running(waits)]
+    for host, wanted in ((P, [5.0, 5.0, 1.0, 1.0]), (H, [5.0, 5.0, 5.0, 5.0])):
+        (tmp_path / host).mkdir()
+        answer = watch(host, tmp_path / host, script, clock=Clock(step=1.0), limit_s=20)
+        assert [probe["slice_s"] for probe in answer["probes"]][:4] == wanted
 
 
 def test_a_phase_without_progress_ends_the_wait_everywhere_and_names_the_node(tmp_path):
@@ -262,7 +278,7 @@ def test_the_time_is_up(tmp_path):
 
 
 def test_a_decision_that_stands_is_followed_whatever_this_host_sees(tmp_path):
-    group_wait.Board(str(tmp_path)).settle({"outcome": "failed", "host": P, "message": "decided"})
+    group_wait.Board(str(tmp_path)).settle({"at": 0.0, "outcome": "failed", "host": P, "message": "decided"})
     answer = watch(H, tmp_path, [READY], hosts=[H])
     assert (answer["result"]["failed"], answer["result"]["msg"], answer["result"]["host"]) == (True, "decided", P)
 
