@@ -180,6 +180,8 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
         "prometheus_port": proxy["prometheus_port"] if router else None,
         "policy": proxy["policy"] if router else None,
         "image": proxy["image"] or (None if router else image),
+        # Of the groups' image; the router's is the site's own (eval_client_archives).
+        "image_archive": None if router or proxy["image"] else first.settings["vllm_image_archive"],
         "package": PACKAGE if router else None,
         "argv": argv,
         "command": " ".join(word for word in argv if word not in [backend["url"] for backend in behind]),

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import jinja2
@@ -15,6 +17,8 @@ import pytest
 import yaml
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import proxies
+from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "eval_client"
 TOOLS = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["eval_client_tool"]["choices"]
@@ -85,3 +89,37 @@ def test_where_packages_come_from(given, wanted):
     parser = configparser.RawConfigParser()
     parser.read_string(environment.from_string((ROLE / "templates" / "pip.conf.j2").read_text()).render(values))
     assert dict(parser["global"]) == wanted
+
+
+FAKE = """
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        return {"docker_error": None, "images": {name: {"present": False, "id": None} for name in self._task.args["images"]}}
+"""
+
+
+def test_which_image_a_proxy_gets_and_from_where(tmp_path):
+    """An archive of the router is nobody else's: vllm-ascend's proxy is in the groups' image, with their archive."""
+    router, group = {"kind": "vllm-router"}, {"kind": "vllm-ascend", "image": "quay.io/ascend/vllm-ascend:v0.13.0"}
+    cases = [
+        (router, {}, "build"), (router, {"vllm_router": "/r.tar"}, "archive"), (dict(router, image="r:1"), {}, "pull"),
+        (dict(router, image="r:1"), {"vllm_router": "/r.tar"}, "archive"), (group, {"vllm_router": "/r.tar"}, "pull"),
+        (dict(group, image_archive="/g.tar"), {}, "archive"), (dict(group, image_archive="/g.tar"), {"vllm_router": "/r.tar"}, "archive"),
+    ]
+    entries = [{"proxy": {"name": "vllm-proxy", "host": "localhost", "image": None, "image_archive": None, **proxy}, "archives": archives}
+               for proxy, archives, dummy in cases]
+    tasks = [{"ansible.builtin.include_role": {"name": "ascend.vllm.proxy", "tasks_from": "image"}, "loop": entries, "loop_control": {"loop_var": "entry"},
+              "vars": {"proxy_all": {"p": "{{ entry.proxy }}"}, "eval_client_archives": "{{ entry.archives }}"}}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    collections = overlay(tmp_path, {"plugins/action/artefact_info.py": FAKE})
+    with short_folder() as short:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400",
+                           ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_PYTHON_INTERPRETER=sys.executable)
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local", "play.yml", "--check"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False)
+    ways = re.findall(r'"?msg"?: "?(\S+) is not here; way to have it: (\w+)', done.stdout)
+    assert done.returncode == 0 and [way for dummy, way in ways] == [way for dummy, dummy2, way in cases], done.stdout + done.stderr
+    assert [name for name, dummy in ways[4:]] == [group["image"]] * 3 and ways[0][0].startswith("ascend-vllm-client/vllm_router:")

@@ -17,6 +17,7 @@ import yaml
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import records
 from ansible_collections.ascend.vllm.tests.unit.plugins import client_results
+from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, short_folder, web_server
 
 BIN = Path(sys.executable).parent
@@ -158,22 +159,9 @@ def faked(tmp_path):
     """Return a function that gives a folder of collections in which the client is a kept run, and its image is there."""
 
     def make(name):
-        ours = tmp_path / "collections" / "ansible_collections"
-        there = next(Path(sys.executable).parents[1].glob("lib/python3*/site-packages/ansible_collections"))
-        (ours / "ascend" / "vllm" / "plugins" / "action").mkdir(parents=True)
-        (ours / "ascend" / "vllm" / "roles" / "eval_client" / "tasks").mkdir(parents=True)
-        for path in there.iterdir():
-            if path.name != "ascend":
-                (ours / path.name).symlink_to(path.resolve())
-        source, target = Path(__file__).resolve().parents[2], ours / "ascend" / "vllm"
-        for folder in ("", "plugins", "plugins/action", "roles"):
-            for path in (source / folder).iterdir():
-                if not (target / folder / path.name).exists() and path.name != "client_run.py" and not path.name.startswith("."):
-                    (target / folder / path.name).symlink_to(path)
-        (target / "plugins" / "action" / "client_run.py").write_text(FAKE.replace("FIXTURE", repr(name)))
         ready = {"ansible.builtin.set_fact": {"eval_client_ready": "{{ {eval_client_tool: {'image': 'client:1' ~ (eval_client_plan_auth_file | basename)}} }}"}}
-        (target / "roles" / "eval_client" / "tasks" / "main.yml").write_text(yaml.safe_dump([ready]))
-        return tmp_path / "collections"
+        return overlay(tmp_path, {"plugins/action/client_run.py": FAKE.replace("FIXTURE", repr(name)),
+                                  "roles/eval_client/tasks/main.yml": yaml.safe_dump([ready])})
 
     return make
 

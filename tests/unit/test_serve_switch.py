@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
 
-TOP = Path(__file__).resolve().parents[2]
 #: Role and its entry point -> the words that it writes down.
 ROLES = {
     ("serve_launch", "main"): "start {{ serve_launch_groups | join }} {{ serve_launch_groups.values() | map(attribute='release') | join }}",
@@ -38,22 +38,12 @@ class ActionModule(ActionBase):
 @pytest.fixture
 def switch(tmp_path):
     """Return a function (roles of the groups, what fails, **variables of the role) -> what was done in order, and all that Ansible said."""
-    ours, there = tmp_path / "collections" / "ansible_collections", next(Path(sys.executable).parents[1].glob("lib/python3*/site-packages/ansible_collections"))
-    target = ours / "ascend" / "vllm"
-    (target / "plugins" / "action").mkdir(parents=True)
-    (target / "plugins" / "action" / "group_lock.py").write_text(LOCK)
+    files = {"plugins/action/group_lock.py": LOCK}
     for (role, entry), words in ROLES.items():
-        (target / "roles" / role / "tasks").mkdir(parents=True, exist_ok=True)
         tasks = [{"ansible.builtin.shell": f'echo "$WORDS" >> {tmp_path}/done', "environment": {"WORDS": words}},
                  {"ansible.builtin.fail": {"msg": "no: {{ words }}"}, "when": "words in broken", "vars": {"words": words}}]
-        (target / "roles" / role / "tasks" / f"{entry}.yml").write_text(yaml.safe_dump(tasks))
-    for path in there.iterdir():
-        if path.name != "ascend":
-            (ours / path.name).symlink_to(path.resolve())
-    for folder in ("", "plugins", "plugins/action", "roles"):
-        for path in (TOP / folder).iterdir():
-            if not (target / folder / path.name).exists() and not path.name.startswith("."):
-                (target / folder / path.name).symlink_to(path)
+        files[f"roles/{role}/tasks/{entry}.yml"] = yaml.safe_dump(tasks)
+    collections = overlay(tmp_path, files)
 
     def run(roles, broken=(), only=None, **variables):
         def plan(release):
@@ -76,7 +66,7 @@ def switch(tmp_path):
     with short_folder() as short:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
         environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400",
-                           ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "collections"), ANSIBLE_PYTHON_INTERPRETER=sys.executable)
+                           ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_PYTHON_INTERPRETER=sys.executable)
         yield run
 
 

@@ -52,7 +52,7 @@ def test_prefill_and_decode_have_a_router_without_being_asked(hosts, planned, ba
         "--decode", "http://198.51.100.14:7100", "--decode", "http://198.51.100.14:7101",
         "--policy", "round_robin", "--kv-connector", "nixl", "--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
     assert (proxy["kind"], proxy["mode"], proxy["host"], proxy["url"]) == ("vllm-router", "pd", "a2-node0", "http://198.51.100.11:1999")
-    assert proxy["ready"] == {"path": "/readiness", "prefill": 4, "decode": 4} and proxy["image"] is None and proxy["package"].startswith("vllm-router==")
+    assert proxy["ready"] == {"path": "/readiness", "prefill": 4, "decode": 4} and proxy["image"] is None is proxy["image_archive"] and proxy["package"].startswith("vllm-router==")
     assert [(entry["role"], entry["group"], entry["unit"], entry["rank"], entry["host"], entry["port"]) for entry in proxy["backends"]][3:5] == [
         ("prefill", "prefill", "prefill-rank3", 3, "a2-node1", 7101), ("decode", "decode", "decode-rank0", 0, "a2-node2", 7100)]
     assert proxy["served_model_name"] == "deepseek_r1" and proxy["secrets"] == [] and proxy["secret_env"] == {}
@@ -68,7 +68,13 @@ def test_the_example_proxy_of_vllm_ascend(hosts, planned, bad):
         "--prefiller-hosts", "198.51.100.11", "198.51.100.11", "198.51.100.12", "198.51.100.12", "--prefiller-ports", "7100", "7101", "7100", "7101",
         "--decoder-hosts", "198.51.100.13", "198.51.100.13", "198.51.100.14", "198.51.100.14", "--decoder-ports", "7100", "7101", "7100", "7101"]
     assert (proxy["url"], proxy["prometheus_port"], proxy["policy"], proxy["ready"]["path"]) == ("http://198.51.100.14:2000", None, None, "/healthcheck")
-    assert proxy["image"] == "quay.io/ascend/vllm-ascend:v0.13.0"
+    assert (proxy["image"], proxy["image_archive"]) == ("quay.io/ascend/vllm-ascend:v0.13.0", None)
+
+
+@pytest.mark.parametrize(("stated", "wanted"), [({}, __file__), ({"image": "registry.example/mine:1"}, None), ({"kind": "vllm-router"}, None)])
+def test_the_archive_of_the_groups_image_is_the_example_proxy_s_too(hosts, planned, stated, wanted):
+    result = planned(*halves(hosts, vllm_image_archive=__file__, vllm_proxy={"kind": "vllm-ascend", **stated}))
+    assert proxy_of(result)["image_archive"] == wanted
 
 
 def test_a_client_measures_prefill_and_decode_as_one_at_the_proxy(hosts, planned):
