@@ -47,8 +47,8 @@ def switch(tmp_path):
 
     def run(roles, broken=(), only=None, **variables):
         def plan(release):
-            groups = {name: {"role": role, "head": "localhost", "hosts": ["localhost"], "release": release, "model": "m", "image": "i", "api": {}, "rank_urls": []}
-                      for name, role in roles.items()}
+            group = {"head": "localhost", "hosts": ["localhost"], "release": release, "model": "m", "image": "i", "api": {}, "rank_urls": []}
+            groups = {name: {**group, "role": role} for name, role in roles.items()}
             proxy = {"mode": "pd", "groups": list(roles), "address": "a", "port": 1, "url": "http://a:1"}
             return {"groups": groups, "hosts": {"localhost": {"units": []}}, "proxies": {"proxy": proxy}, "run": {"language": "en", "data_dirs": []}}
 

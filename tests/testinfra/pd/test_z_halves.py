@@ -111,6 +111,9 @@ def test_status_and_verify_know_every_rank(verb, reports):
     groups = json.loads((directory / "status.json").read_text())["groups"]
     assert run.rc == 0 and {name: group["state"] for name, group in groups.items()} == {"prefill": "serving", "decode": "serving"}, run.out[-4000:]
     assert all(name in run.text for name in UNITS), run.out[-4000:]
+    # What each rank counted of KV transfer, as its metrics have it.
+    assert [[said["tokens"], said["bytes"]] for said in groups["decode"]["transfers"]] == [moved(api) for api in DECODE], groups
+    assert [said["tokens"] for said in groups["prefill"]["transfers"]] == [0] and "KV TOKENS FETCHED" in run.text
     run = verb("ascend.vllm.verify")
     assert run.rc == 0 and ROUTER in run.text, run.out[-4000:]
 
