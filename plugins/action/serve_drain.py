@@ -33,13 +33,14 @@ class ActionModule(ActionBase):
                 "ca_file": {"type": "path"},
                 "limit_s": {"type": "int", "required": True},
                 "stall_s": {"type": "int", "default": 60},
+                "alone": {"type": "bool", "default": False},
                 "slice_s": {"type": "float", "default": 5.0},
             }
         )
         if self._task.check_mode or args["limit_s"] <= 0:
             return {"changed": False, "outcome": "off", "left": None, "kept_away": False, "seconds": 0.0}
         host, start = task_vars["inventory_hostname"], time.monotonic()
-        options = {key: args[key] for key in ("ports", "urls", "api_key", "ca_file")}
+        options = {key: args[key] for key in ("ports", "urls", "api_key", "ca_file", "alone")}
         moved_at, seen, told = start, None, False
         while True:
             left_s = args["limit_s"] - (time.monotonic() - start)

@@ -149,6 +149,21 @@ def parse_proc_tcp(text):
     return listeners
 
 
+#: States in which the other end may still wait for an answer (include/net/tcp_states.h): ESTABLISHED, SYN_RECV, CLOSE_WAIT.
+_OPEN = ("01", "03", "08")
+
+
+def connections(ports, proc="/proc"):
+    """How many TCP connections to one of these local ports are open, of those in which an answer may still be waited for."""
+    count = 0
+    for name in ("tcp", "tcp6"):
+        for line in _read(os.path.join(proc, "net", name)).splitlines():
+            words = line.split()
+            if len(words) > 3 and words[3] in _OPEN and words[1].rpartition(":")[2] in ["%04X" % port for port in ports]:
+                count += 1
+    return count
+
+
 def socket_owners(inodes, proc="/proc"):
     """{inode: (pid, process name)} for those of the inodes whose owner may be seen (all of them, as root)."""
     wanted = dict(("socket:[%d]" % inode, inode) for inode in inodes)

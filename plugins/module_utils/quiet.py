@@ -22,13 +22,16 @@ def look(api):
         return None, None
 
 
-def watch(api, slice_s, clock=time.monotonic, pause=time.sleep):
+def watch(api, slice_s, clock=time.monotonic, pause=time.sleep, alone=lambda: False):
     """Look until no request was there for a while, the API says nothing several times, or the slice is over.
 
-    Returns (requests, tokens, whether no request was there for C(QUIET_S) seconds).
+    C(alone): says whether nobody is connected, nor can be any more; then no request does not need a while.
+    Returns (requests, tokens, whether no request was there for C(QUIET_S) seconds, or is any more).
     """
     end, quiet, missed = clock() + slice_s, None, 0
     while True:
+        # Before the look, which is a connection of its own.
+        nobody = alone()
         requests, tokens = look(api)
         now = clock()
         missed = missed + 1 if requests is None else 0
@@ -36,7 +39,7 @@ def watch(api, slice_s, clock=time.monotonic, pause=time.sleep):
             quiet = None
         elif quiet is None:
             quiet = (now, tokens)
-        drained = quiet is not None and now - quiet[0] >= QUIET_S
+        drained = quiet is not None and (nobody or now - quiet[0] >= QUIET_S)
         # What has begun is seen to its end, also in a slice that is shorter.
         over = now + LOOK_S >= end and quiet is None and not missed
         if drained or missed >= MISSES or over:

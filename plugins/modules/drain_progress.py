@@ -12,7 +12,8 @@ short_description: Keep new requests away from the APIs of a node and watch the 
 description:
   - Runs on the head of a group, or on each node of a prefill or decode group. New connections to the APIs' ports are rejected by an nftables table
     of the collection's own, except those of the node itself; connections that are there go on.
-  - Returns when no request was computed or waited for three seconds, or when O(slice_s) is over. M(ascend.vllm.serve_drain) calls it again and again.
+  - Returns when no request was computed or waited for three seconds, with O(alone) also as soon as there is none and nobody is connected any more, or
+    when O(slice_s) is over. M(ascend.vllm.serve_drain) calls it again and again.
   - What is rejected is let in again by O(state=absent), and by itself after O(expire_s).
 version_added: 0.1.0
 author:
@@ -33,6 +34,10 @@ options:
     type: list
     elements: str
     default: []
+  alone:
+    description: Whether requests come over connections from other nodes only, which are kept away. Not so behind a proxy that may run on this node.
+    type: bool
+    default: false
   slice_s:
     description: How long to watch, in seconds. When no request is left or no answer comes by then, a little longer, until that is sure.
     type: float
@@ -77,7 +82,7 @@ requests:
   returned: success
   type: dict
 drained:
-  description: Whether no request was there for three seconds.
+  description: Whether no request was there for three seconds, or none and nobody connected.
   returned: success
   type: bool
 tokens:
@@ -87,7 +92,7 @@ tokens:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils import drain, quiet
+from ansible_collections.ascend.vllm.plugins.module_utils import drain, host, quiet
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several
 
 
@@ -100,6 +105,7 @@ def main():
             "urls": {"type": "list", "elements": "str", "default": []},
             "api_key": {"type": "str", "no_log": True},
             "ca_file": {"type": "path"},
+            "alone": {"type": "bool", "default": False},
             "slice_s": {"type": "float", "default": 5.0},
             "expire_s": {"type": "int", "default": 900},
         },
@@ -124,7 +130,9 @@ def main():
                         % (", ".join(map(str, given["ports"])), error))
     if given["urls"] and given["state"] == "present" and not module.check_mode:
         apis = Several([Api(url, given["api_key"], given["ca_file"]) for url in given["urls"]])
-        result["requests"], result["tokens"], result["drained"] = quiet.watch(apis, given["slice_s"])
+        sure = given["alone"] and result["kept_away"]
+        result["requests"], result["tokens"], result["drained"] = quiet.watch(
+            apis, given["slice_s"], alone=lambda: sure and not host.connections(given["ports"]))
     module.exit_json(**result)
 
 

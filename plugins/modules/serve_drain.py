@@ -39,6 +39,10 @@ options:
     description: Seconds without a new token after which requests are not waited for any more. An API that does not count tokens has no such limit.
     type: int
     default: 60
+  alone:
+    description: Whether requests come over connections from other nodes only, which are kept away, so that without any the wait is over at once.
+    type: bool
+    default: false
   slice_s:
     description: Length of a slice, in seconds.
     type: float

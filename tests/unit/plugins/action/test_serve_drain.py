@@ -58,7 +58,7 @@ def test_requests_end():
     assert found["lines"] == [
         "  [    5 s of at most 300 s] a2-node0: 3 requests running, 2 waiting", "  [   10 s of at most 300 s] a2-node0: 1 requests running, 0 waiting"]
     assert found["calls"][0] == {"ports": [8000], "urls": ["http://198.51.100.11:8000"], "api_key": SECRET, "ca_file": "/etc/ascend-vllm/ca.pem",
-                                 "slice_s": 5.0, "expire_s": 900}
+                                 "alone": False, "slice_s": 5.0, "expire_s": 900}
     # The time for which new ones are kept away covers the rest of the wait and the stop that follows.
     assert [given["expire_s"] for given in found["calls"]] == [900, 895, 890] and found["warnings"] == []
 

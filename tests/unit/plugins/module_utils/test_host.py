@@ -223,6 +223,20 @@ def test_device_holders_looks_at_this_machine_without_raising():
     assert [entry for entry in host.device_holders() if entry["pid"] == os.getpid()] == []
 
 
+def test_connections_are_counted_while_an_answer_may_be_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert host.connections([port]) == 0
+        with socket.create_connection(server.getsockname()) as client:
+            assert host.connections([port]) == 1 and host.connections([1, port]) == 1 and host.connections([client.getsockname()[1]]) == 1
+            taken, dummy = server.accept()
+            client.shutdown(socket.SHUT_WR)
+            # It may still read.
+            assert host.connections([port]) == 1
+            taken.close()
+        assert host.connections([port]) == 0
+
+
 def test_free_port_can_be_bound_and_is_none_of_those_to_avoid():
     port = host.free_port("127.0.0.2")
     with socket.socket() as probe:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import socket
 
 import pytest
 
@@ -59,6 +61,17 @@ def test_a_request_that_comes_late_or_was_computed_between_two_looks_is_seen():
 def test_requests_are_watched_until_the_slice_is_over(busy):
     assert watch([busy]) == (busy[:2], busy[2], False, 4.5, 10)
     assert watch([busy], slice_s=0.2)[3:] == (0.0, 1) and watch([busy], slice_s=0)[3:] == (0.0, 1)
+
+
+def test_with_nobody_connected_no_request_needs_no_while():
+    nobody = itertools.chain([False, True], itertools.repeat(False))
+    api = Scripted([(1, 0, 7), (0, 0, 8), (0, 0, 8)])
+    assert quiet.watch(api, 5.0, clock=lambda: api.now, pause=api.pause, alone=lambda: next(nobody)) == ({"running": 0, "waiting": 0}, 8, True)
+    assert api.looks == 2
+    # A request that is counted is one, whoever is connected; and who is connected may be about to ask.
+    for script, alone in (([(1, 0, 7)], True), ([(0, 0, 7)], False)):
+        api = Scripted(script)
+        assert quiet.watch(api, 1.0, clock=lambda api=api: api.now, pause=api.pause, alone=lambda alone=alone: alone)[2] is not alone and api.looks > 1
 
 
 def test_a_short_slice_sees_a_quiet_time_to_its_end():
@@ -119,6 +132,19 @@ def test_the_module_keeps_away_and_watches(ask, tmp_path):
     assert {(asked.path, asked.headers["Authorization"]) for asked in server.asked} == {("/metrics", "Bearer " + SECRET)}
     assert "add element inet ascend_vllm_drain ports { 8000 timeout 77s }\n" in (tmp_path / "told").read_text()
     assert "delete table" not in (tmp_path / "told").read_text()
+
+
+def test_who_is_still_connected_is_waited_for(ask, monkeypatch):
+    """Three seconds of quiet, unless nobody else is connected and nobody can be: then at once."""
+    with web_server(lambda asked: (200, (METRICS % (0, 0, 9)).encode())) as server:
+        port = int(server.url.rpartition(":")[2])
+        for connected, alone, looks in ((False, True, 1), (True, True, 3), (False, False, 3)):
+            with contextlib.ExitStack() as stack:
+                if connected:
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                place = len(server.asked)
+                assert ask(ports=[port], urls=[server.url], alone=alone)["drained"] is True
+                assert len(server.asked) - place >= looks and (looks > 1 or len(server.asked) - place == 1)
 
 
 def test_new_connections_are_let_in_again(ask, tmp_path):

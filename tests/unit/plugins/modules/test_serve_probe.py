@@ -145,7 +145,7 @@ def test_without_a_key_none_is_sent_and_without_a_url_nobody_is_asked(probe):
 ])
 def test_an_api_that_gives_no_completion_is_not_ready(probe, monkeypatch, health, completion, wanted):
     # One question a slice, which may take this long.
-    monkeypatch.setattr(serve_probe, "LOOK_S", 0.2 if None in (health, completion) else 5)
+    monkeypatch.setattr(serve_probe, "LOOK_S", 1.0 if None in (health, completion) else 5)
     with web_server(api(health, completion)) as server:
         result = probe(inspected(), multiplexed((1, b"loading\n")), slice_s=0.1, url=server.url, model="m")
     assert (result["phase"], result["last_line"]) == ("running", "loading")
