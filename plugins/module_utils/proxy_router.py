@@ -144,6 +144,22 @@ def proxy_of(given):
     return {"vllm-router": Router, "vllm-ascend": Example}[given["kind"]](given["url"], given["api_key"])
 
 
+def running(given):
+    """Return (its kind, what asks it, its backends) of the proxy that runs there, which may still be of another kind than C(given) says.
+
+    Whoever launches the proxy replaces such a one; till then it understands its own words only. Raises as Router.workers, in the words of the kind
+    that was given.
+    """
+    refused = None
+    for kind in sorted(KINDS, key=lambda kind: kind != given["kind"]):
+        proxy = proxy_of(dict(given, kind=kind))
+        try:
+            return kind, proxy, proxy.workers()
+        except RouterError as error:
+            refused = refused or error
+    raise refused
+
+
 def unreachable(backends):
     """Return address -> why its C(/health) does not say 200 to this node, of those backends for which that is so."""
     found = {}

@@ -139,7 +139,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, quiet
-from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import KINDS, RouterError, compare, is_refused, proxy_of, unreachable
+from ansible_collections.ascend.vllm.plugins.module_utils.proxy_router import KINDS, RouterError, compare, is_refused, running, unreachable
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
 LOOK_S = 0.5
@@ -174,12 +174,16 @@ def drain(backends, api_key, wait_s, clock=time.monotonic):
     return requests, all(ended)
 
 
-def change(router, given, check_mode):
+def change(given, check_mode):
     """Change the router's list; see RETURN for the result, which has C(changed), too."""
     wanted, state, pd = given["backends"], given["state"], given["mode"] == "pd"
-    result = dict(NOTHING, answers=True, **compare(wanted, router.workers()))
+    kind, router, workers = running(given)
+    result = dict(NOTHING, answers=True, **compare(wanted, workers))
     todo = {None: [], "present": result["missing"], "absent": result["up"] + result["down"]}[state]
-    result["restart"] = pd and state == "present" and (bool(todo) or (given["fresh"] and given["kind"] == "vllm-ascend"))
+    if kind != given["kind"] and state == "present":
+        # Another proxy will be started here, with all of its backends.
+        return result
+    result["restart"] = pd and state == "present" and (bool(todo) or (given["fresh"] and kind == "vllm-ascend"))
     result["changed"] = bool(todo) or result["restart"]
     if check_mode or state is None:
         return result
@@ -195,7 +199,7 @@ def change(router, given, check_mode):
     result.update(compare(wanted, router.workers()))
     odd = result["missing"] if state == "present" else result["up"] + result["down"]
     # vllm-ascend's proxy lists one that it sends nobody to as long as there is any request.
-    if odd and given["kind"] == "vllm-router":
+    if odd and kind == "vllm-router":
         raise RouterError("%s was asked to make %s %s, which it says it did, but its list says otherwise" % (router.url, ", ".join(odd), state))
     if state == "absent":
         if todo:
@@ -222,10 +226,9 @@ def main():
         supports_check_mode=True,
     )
     given = module.params
-    router = proxy_of(given)
     remedy = "Remedy: docker logs of the proxy's container, on the host that runs it."
     try:
-        result = change(router, given, module.check_mode)
+        result = change(given, module.check_mode)
     except OSError as error:
         why = "%s: %s" % (given["url"], plain_http.reason(error))
         if not is_refused(error):

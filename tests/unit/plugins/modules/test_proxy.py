@@ -281,6 +281,8 @@ class ExampleProxy:
         """Answer one request."""
         if asked.path == "/healthcheck":
             return 200, {"status": "ok", **{"%s_instances" % side: len(places) for side, places in self.lists.items()}}
+        if not asked.path.startswith("/instances/"):
+            return 404, {"detail": "Not Found"}
         body = asked.json()
         if asked.path == "/instances/remove":
             self.refuses += body["instances"]
@@ -306,6 +308,27 @@ def test_the_example_proxy_lets_go_of_a_rank_and_has_it_again_with_a_start(run_m
             # It does not say whether it has let go of one: what was started anew needs a start of it, what was not does not.
             assert [run_module(proxy_backends, fresh=fresh, **given)["restart"] for fresh in (True, False)] == [True, False]
             assert run_module(proxy_backends, True, fresh=True, **given)["changed"] is True
+
+
+def test_a_proxy_of_another_kind_is_asked_in_its_own_words_and_put_nothing_in(run_module):
+    """The plan has another kind than what still runs: nobody may be sent to a group that stops, and what comes has its own list."""
+    example = ExampleProxy()
+    with web_server(example) as server:
+        given = {"url": server.url, "kind": "vllm-router", "mode": "pd"}
+        put = run_module(proxy_backends, backends=["http://h:2", "http://h:9"], state="present", **given)
+        assert (put["changed"], put["restart"], put["up"], put["missing"]) == (False, False, ["http://h:2"], ["http://h:9"])
+        taken = run_module(proxy_backends, backends=["http://h:2"], state="absent", settle_s=0, **given)
+        assert taken["changed"] and taken["missing"] == ["http://h:2"] and set(example.refuses) == {"h:2"}
+
+
+@real
+def test_a_router_where_the_plan_has_the_example_proxy(run_module):
+    with routed(Prefill("p0"), Prefill("p1"), Decode(), pd=2) as (router, dummy, servers):
+        urls = [server.url for server in servers]
+        given = {"url": router.url, "kind": "vllm-ascend", "mode": "pd"}
+        assert run_module(proxy_backends, backends=urls[:1], state="present", fresh=True, **given)["restart"] is False
+        assert run_module(proxy_backends, backends=urls[:1], state="absent", settle_s=0, **given)["missing"] == urls[:1]
+        assert set(router.workers()) == set(urls[1:])
 
 
 @pytest.mark.parametrize("answer", [(500, b"no"), (200, {"error": "Instance type"})])
