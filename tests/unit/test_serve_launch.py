@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import jinja2
 import pytest
+import yaml
+
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -61,3 +67,34 @@ def test_a_serve_group_s_script_asks_for_nothing(tmp_path):
     assert run(tmp_path, readable=[], executable=[]).stdout == "served\n"
     # What was deployed by an earlier release says nothing of them, and its script stays as it is.
     assert run(tmp_path).stdout == "served\n" and script() == script(readable=[], executable=[])
+
+
+UNIT = {"name": "vllm-rank0", "group": "vllm", "env": {"A": "1", "B": "2"}, "secret_env": {}, "no_proxy": [], "devices": ["/dev/davinci0", "/dev/davinci1"],
+        "mounts": ["/etc/hccn.conf:/etc/hccn.conf:ro"], "mount_candidates": {},
+        "secrets": [{"name": "api_key", "mount": "api_key:/run/ascend-vllm/api_key:ro"}],
+        "start": {"set_env": [], "ld_preload": [], "ld_library_path": []}}
+OTHERS = {
+    "same": {}, "variable gone": {"env": {"A": "1"}}, "variable changed": {"env": {"A": "1", "B": "3"}}, "device gone": {"devices": ["/dev/davinci0"]},
+    "mount gone": {"mounts": []}, "key gone": {"secrets": []}, "script": {"start": {**UNIT["start"], "ld_preload": ["/lib/x.so"]}},
+}  # fmt: skip
+
+
+def test_a_container_of_which_something_is_taken_away_is_another_one(tmp_path):
+    """docker_container compares what it is given: a key that the plan has no more would go on to be asked for."""
+    role = TOP / "roles" / "serve_launch"
+    (task,) = yaml.safe_load((role / "tasks" / "container.yml").read_text())
+    (tmp_path / "templates").symlink_to(role / "templates")
+    label = task["community.docker.docker_container"]["labels"]["ascend.vllm.start"]
+    given = {**task["vars"], "serve_launch_etc": "/etc/ascend-vllm", "serve_launch_paths": {"/etc/hccn.conf": {"exists": True, "type": "file"}}}
+    tasks = [{"ansible.builtin.set_fact": {"labels": "{{ labels | default([]) + [%s] }}" % label.strip("{} ")},
+              "vars": {**given, "serve_launch_unit": {**UNIT, **changed}}} for changed in [{}, *OTHERS.values()]]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [
+        *tasks, {"ansible.builtin.copy": {"content": "{{ labels | to_json }}", "dest": str(tmp_path / "labels")}}]}]))
+    with short_folder() as short:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        environment.update(ANSIBLE_NOCOLOR="1", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), ANSIBLE_PYTHON_INTERPRETER=sys.executable)
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-c", "local", "-i", "localhost,", "play.yml"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    planned, *found = json.loads((tmp_path / "labels").read_text())
+    assert {name: other == planned for name, other in zip(OTHERS, found)} == {name: name == "same" for name in OTHERS}
