@@ -65,8 +65,6 @@ def lab(*words) -> str:
     return subprocess.run([str(LAB), *words], check=True, capture_output=True, text=True).stdout.strip()
 
 
-
-
 def answers() -> bool:
     """Return whether a completion comes back."""
     body = json.dumps({"model": "deepseek_r1", "prompt": "The future of AI is", "max_tokens": 1}).encode()

@@ -52,7 +52,8 @@ def test_prefill_and_decode_have_a_router_without_being_asked(hosts, planned, ba
         "--decode", "http://198.51.100.14:7100", "--decode", "http://198.51.100.14:7101",
         "--policy", "round_robin", "--kv-connector", "nixl", "--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
     assert (proxy["kind"], proxy["mode"], proxy["host"], proxy["url"]) == ("vllm-router", "pd", "a2-node0", "http://198.51.100.11:1999")
-    assert proxy["ready"] == {"path": "/readiness", "prefill": 4, "decode": 4} and proxy["image"] is None is proxy["image_archive"] and proxy["package"].startswith("vllm-router==")
+    assert proxy["ready"] == {"path": "/readiness", "prefill": 4, "decode": 4} and proxy["image"] is proxy["image_archive"] is None
+    assert proxy["package"].startswith("vllm-router==")
     assert [(entry["role"], entry["group"], entry["unit"], entry["rank"], entry["host"], entry["port"]) for entry in proxy["backends"]][3:5] == [
         ("prefill", "prefill", "prefill-rank3", 3, "a2-node1", 7101), ("decode", "decode", "decode-rank0", 0, "a2-node2", 7100)]
     assert proxy["served_model_name"] == "deepseek_r1" and proxy["secrets"] == [] and proxy["secret_env"] == {}
