@@ -100,14 +100,20 @@ def wait_until(condition, seconds, what):
         time.sleep(0.5)
 
 
+def in_flight(api=API):
+    """Return how many requests are computed now, by vLLM's own count."""
+    return sum(float(line.split()[-1]) for line in ask("/metrics", api=api).splitlines() if line.startswith("vllm:num_requests_running{"))
+
+
 class Requests:
     """Clients that ask for one completion after the other while the block runs.
 
     C(outcomes): how often a request was answered (C(answered)), never accepted (C(refused)), or accepted and then lost (C(broken)).
+    C(answered): whether the block begins with a first answer; else when all of the first requests are computed.
     """
 
-    def __init__(self, clients=2, tokens=8, pause=2.0, api=API):
-        self.outcomes, self.said, self._pause, self._api = collections.Counter(), [], pause, api
+    def __init__(self, clients=2, tokens=8, pause=2.0, api=API, answered=True):
+        self.outcomes, self.said, self._pause, self._api, self._answered = collections.Counter(), [], pause, api, answered
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(tokens,), daemon=True) for dummy in range(clients)]
 
@@ -127,7 +133,10 @@ class Requests:
     def __enter__(self):
         for thread in self._threads:
             thread.start()
-        wait_until(lambda: self.outcomes["answered"] > 0, 60, "a first answer")
+        if self._answered:
+            wait_until(lambda: self.outcomes["answered"] > 0, 60, "a first answer")
+        else:
+            wait_until(lambda: in_flight(self._api) >= len(self._threads), 60, "all requests are computed")
         return self
 
     def __exit__(self, *error):

@@ -138,7 +138,7 @@ def test_who_is_still_connected_is_waited_for(ask, monkeypatch):
     """Three seconds of quiet, unless nobody else is connected and nobody can be: then at once."""
     with web_server(lambda asked: (200, (METRICS % (0, 0, 9)).encode())) as server:
         port = int(server.url.rpartition(":")[2])
-        for connected, alone, looks in ((False, True, 1), (True, True, 3), (False, False, 3)):
+        for connected, alone, looks in ((False, True, 1), (True, True, 2), (False, False, 2)):
             with contextlib.ExitStack() as stack:
                 if connected:
                     stack.enter_context(socket.create_connection(("127.0.0.1", port)))
