@@ -154,13 +154,21 @@ _OPEN = ("01", "03", "08")
 
 
 def connections(ports, proc="/proc"):
-    """How many TCP connections to one of these local ports are open, of those in which an answer may still be waited for."""
-    count = 0
+    """How many TCP connections to one of these local ports are open, of those in which an answer may still be waited for.
+
+    The list is read in pieces, so that one may be missed while others come and go.
+    """
+    count, wanted = 0, set("%04X" % port for port in ports)
     for name in ("tcp", "tcp6"):
-        for line in _read(os.path.join(proc, "net", name)).splitlines():
-            words = line.split()
-            if len(words) > 3 and words[3] in _OPEN and words[1].rpartition(":")[2] in ["%04X" % port for port in ports]:
-                count += 1
+        # To its end: connections that are over may be thousands.
+        try:
+            with open(os.path.join(proc, "net", name)) as handle:
+                for line in handle:
+                    words = line.split()
+                    if len(words) > 3 and words[3] in _OPEN and words[1].rpartition(":")[2] in wanted:
+                        count += 1
+        except FileNotFoundError:
+            continue
     return count
 
 

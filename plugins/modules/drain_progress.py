@@ -95,6 +95,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import drain, host, quiet
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api, Several
 
+#: The kernel's list may lack an entry while others come and go: so often it has to be empty in a row.
+LOOKS = 3
+
 
 def main():
     """Run the module."""
@@ -132,7 +135,7 @@ def main():
         apis = Several([Api(url, given["api_key"], given["ca_file"]) for url in given["urls"]])
         sure = given["alone"] and result["kept_away"]
         result["requests"], result["tokens"], result["drained"] = quiet.watch(
-            apis, given["slice_s"], alone=lambda: sure and not host.connections(given["ports"]))
+            apis, given["slice_s"], alone=lambda: sure and not any(host.connections(given["ports"]) for dummy in range(LOOKS)))
     module.exit_json(**result)
 
 
