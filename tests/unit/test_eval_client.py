@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import configparser
-import os
 import re
 import subprocess
 import sys
@@ -17,8 +16,8 @@ import pytest
 import yaml
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import proxies
+from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "eval_client"
 TOOLS = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["eval_client_tool"]["choices"]
@@ -114,12 +113,8 @@ def test_which_image_a_proxy_gets_and_from_where(tmp_path):
               "vars": {"proxy_all": {"p": "{{ entry.proxy }}"}, "eval_client_archives": "{{ entry.archives }}"}}]
     (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     collections = overlay(tmp_path, {"plugins/action/artefact_info.py": FAKE})
-    with short_folder() as short:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400",
-                           ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_PYTHON_INTERPRETER=sys.executable)
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-c", "local", "play.yml", "--check"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False)
+    with ansible_playbook(tmp_path) as run_playbook:
+        done = run_playbook("-i", "localhost,", "-c", "local", "play.yml", "--check", ANSIBLE_COLLECTIONS_PATH=str(collections))
     ways = re.findall(r'"?msg"?: "?(\S+) is not here; way to have it: (\w+)', done.stdout)
     assert done.returncode == 0 and [way for dummy, way in ways] == [way for dummy, dummy2, way in cases], done.stdout + done.stderr
     assert [name for name, dummy in ways[4:]] == [group["image"]] * 3 and ways[0][0].startswith("ascend-vllm-client/vllm_router:")

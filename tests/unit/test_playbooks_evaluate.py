@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,10 +15,10 @@ import yaml
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import records
 from ansible_collections.ascend.vllm.tests.unit.plugins import client_results
+from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, short_folder, web_server
+from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, web_server
 
-BIN = Path(sys.executable).parent
 KEY = "Zq9xWv7-api"
 
 
@@ -42,13 +40,10 @@ def run(tmp_path):
         }
         inventory = tmp_path / "hosts.yml"
         inventory.write_text(yaml.safe_dump({"vllm": {"hosts": {"a3-node0": host}, "vars": variables}}))
-        command = [str(BIN / "ansible-playbook"), verb if verb.endswith(".yml") else f"ascend.vllm.{verb}", "-i", str(inventory), *words]
-        env = {**environment, **({"ANSIBLE_COLLECTIONS_PATH": str(collections)} if collections else {})}
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300, check=False)
+        environ = {"ANSIBLE_COLLECTIONS_PATH": str(collections)} if collections else {}
+        return run_playbook(verb if verb.endswith(".yml") else f"ascend.vllm.{verb}", "-i", str(inventory), *words, **environ)
 
-    with short_folder() as short:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") and "proxy" not in key.lower()}
-        environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400")
+    with ansible_playbook(tmp_path) as run_playbook:
         yield start
 
 
@@ -321,12 +316,9 @@ def judge(tmp_path):
     def start(verb, records, **more):
         plan = {"run": {"report_dir": str(tmp_path / "reports"), "language": "en", "data_dirs": []}, "groups": {"vllm": {}}}
         values.write_text(json.dumps({"measure_verb": verb, "measure_plan": plan, "measure_judged": records, **more}))
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"))
-        return subprocess.run([str(BIN / "ansible-playbook"), str(playbook), "-e", f"@{values}"], capture_output=True, text=True,
-                              cwd=tmp_path, env=environment, timeout=300, check=False)
+        return run_playbook(str(playbook), "-e", f"@{values}")
 
-    with short_folder() as short:
+    with ansible_playbook(tmp_path) as run_playbook:
         yield start
 
 

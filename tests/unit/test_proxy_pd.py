@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ansible_collections.ascend.vllm.tests.unit.plugins import router_process
+from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 from ansible_collections.ascend.vllm.tests.unit.plugins.pd_ranks import Decode, Prefill
 from ansible_collections.ascend.vllm.tests.unit.plugins.router_process import routed
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
 
 pytestmark = pytest.mark.skipif(router_process.program() is None, reason="vllm-router is not installed for this Python")
 PLAYBOOK = """
@@ -42,14 +39,10 @@ def run(tmp_path):
                  "groups": ["prefill0", "prefill1", "decode"], "served_model_name": "m", "api_key_file": None}
         given = {"proxy_all": {"proxy": proxy}, "entries": entries, "ansible_python_interpreter": sys.executable, "ansible_connection": "local", **more}
         (tmp_path / "given.json").write_text(json.dumps(given))
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "play.yml", "-e", "@given.json"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False)
+        done = run_playbook("-i", "localhost,", "play.yml", "-e", "@given.json", DOCKER_HOST="unix:///nowhere.sock")
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 
-    with short_folder() as short:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") and "proxy" not in key.lower()}
-        environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400",
-                           DOCKER_HOST="unix:///nowhere.sock")
+    with ansible_playbook(tmp_path) as run_playbook:
         yield start
 
 

@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import jinja2
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
+from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -90,11 +88,8 @@ def test_a_container_of_which_something_is_taken_away_is_another_one(tmp_path):
               "vars": {**given, "serve_launch_unit": {**UNIT, **changed}}} for changed in [{}, *OTHERS.values()]]
     (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [
         *tasks, {"ansible.builtin.copy": {"content": "{{ labels | to_json }}", "dest": str(tmp_path / "labels")}}]}]))
-    with short_folder() as short:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        environment.update(ANSIBLE_NOCOLOR="1", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), ANSIBLE_PYTHON_INTERPRETER=sys.executable)
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-c", "local", "-i", "localhost,", "play.yml"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120, check=False)
+    with ansible_playbook(tmp_path) as run_playbook:
+        done = run_playbook("-c", "local", "-i", "localhost,", "play.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     planned, *found = json.loads((tmp_path / "labels").read_text())
     assert {name: other == planned for name, other in zip(OTHERS, found)} == {name: name == "same" for name in OTHERS}

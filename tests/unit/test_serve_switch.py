@@ -7,16 +7,12 @@ down that they were called."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
+from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
 
 #: Role and its entry point -> the words that it writes down.
 ROLES = {
@@ -59,14 +55,10 @@ def switch(tmp_path):
         values = {"serve_switch_new": part["whole"], "serve_switch_old": part["old"], "serve_switch_whole": "{{ whole }}", "serve_switch_paths": {}}
         (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [
             {"ansible.builtin.include_role": {"name": "ascend.vllm.serve_switch"}, "vars": values}]}]))
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "play.yml", "-e", "@given.json"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False)
+        done = run_playbook("-i", "localhost,", "play.yml", "-e", "@given.json", ANSIBLE_COLLECTIONS_PATH=str(collections))
         return done.returncode, (tmp_path / "done").read_text().splitlines(), " ".join((done.stdout + done.stderr).split())
 
-    with short_folder() as short:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        environment.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400",
-                           ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_PYTHON_INTERPRETER=sys.executable)
+    with ansible_playbook(tmp_path) as run_playbook:
         yield run
 
 

@@ -6,29 +6,32 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
+from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 
-BIN = Path(sys.executable).parent
 HOST_KEYS = {"n0": {"weights_sync_asked": {"stdout_lines": ["user=ops", "until=202605030900", "rrsync=/usr/bin/rrsync", "key=ssh-ed25519 AAAAhostkey"]}}}
 
 
 @pytest.fixture
-def keys():
-    """Return the folder that the key is made in."""
-    with short_folder() as folder:
-        yield Path(folder)
+def run_playbook(tmp_path):
+    """Return what runs ansible-playbook."""
+    with ansible_playbook(tmp_path) as run:
+        yield run
 
 
 @pytest.fixture
-def hand_out(tmp_path, keys):
-    """Return a function that runs the tasks with this machine as the node: the finished process. The key is made below C(keys)."""
+def keys(run_playbook):
+    """Return the folder that the key is made in."""
+    return run_playbook.tmpdir
+
+
+@pytest.fixture
+def hand_out(tmp_path, run_playbook):
+    """Return a function that runs the tasks with this machine as the node: the finished process. The key is made below its C(tmpdir)."""
     play = [{"hosts": "all", "gather_facts": False, "tasks": [
         {"ansible.builtin.include_role": {"name": "ascend.vllm.weights_sync", "tasks_from": "key"}},
         {"ansible.builtin.debug": {"msg": "key at {{ weights_sync_folder.path }}"}}]}]
@@ -40,10 +43,7 @@ def hand_out(tmp_path, keys):
                      "weights_sync_group": {"name": "vllm", "addresses": {"n0": "198.51.100.11", "n1": "198.51.100.12"}}}
         hosts = {"n0": {**host, **HOST_KEYS["n0"]}, "n1": host}
         (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
-        env = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        env.update(ANSIBLE_NOCOLOR="1", TMPDIR=str(keys), ANSIBLE_HOME=str(tmp_path / "home"), COLUMNS="400")
-        return subprocess.run([str(BIN / "ansible-playbook"), "play.yml", "-i", "hosts.json", "--limit", "n1", "-vvv"], cwd=tmp_path, env=env,
-                              capture_output=True, text=True, timeout=120, check=False)
+        return run_playbook("play.yml", "-i", "hosts.json", "--limit", "n1", "-vvv")
 
     return run
 

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tarfile
-from pathlib import Path
 
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.tests.unit.plugins.servers import short_folder
+from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 
 SECRETS = ("Zq9xWv7-api", "Nd6Yh2Gs", "Hf0Kj3-word")
 
@@ -41,12 +38,10 @@ def deployment(tmp_path):
     inventory.write_text(yaml.safe_dump({"vllm": {"hosts": {"a2-node0": local, "a2-node1": gone}, "vars": variables}}))
 
     def run(*arguments):
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "ascend.vllm.logs", "-i", str(inventory), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False)
+        return run_playbook("ascend.vllm.logs", "-i", str(inventory), *arguments)
 
-    with short_folder() as short:
-        (tmp_path / "controller").symlink_to(short)
-        environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", TMPDIR=short, ANSIBLE_HOME=str(tmp_path / "home"))
+    with ansible_playbook(tmp_path) as run_playbook:
+        (tmp_path / "controller").symlink_to(run_playbook.tmpdir)
         yield run
 
 
