@@ -134,6 +134,19 @@ def _hex_address(text):
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
+def _tcp_tables(proc):
+    """The texts of /proc/net/tcp and tcp6, those that there are."""
+    texts = []
+    for leaf in ("net/tcp", "net/tcp6"):
+        try:
+            # Not _read: a busy node has more sockets than fit a small buffer.
+            with open(os.path.join(proc, leaf), "r") as handle:
+                texts.append(handle.read())
+        except (OSError, ValueError):
+            continue
+    return texts
+
+
 def parse_proc_tcp(text):
     """Listeners of /proc/net/tcp or tcp6: [{port, address, inode}]; lines that are not understood are left out."""
     listeners = []
@@ -154,22 +167,15 @@ _OPEN = ("01", "03", "08")
 
 
 def connections(ports, proc="/proc"):
-    """How many TCP connections to one of these local ports are open, of those in which an answer may still be waited for.
+    """How many TCP connections to one of these local ports are open, of those in which an answer may still be waited for; None where that is not told.
 
     The list is read in pieces, so that one may be missed while others come and go.
     """
-    count, wanted = 0, set("%04X" % port for port in ports)
-    for name in ("tcp", "tcp6"):
-        # To its end: connections that are over may be thousands.
-        try:
-            with open(os.path.join(proc, "net", name)) as handle:
-                for line in handle:
-                    words = line.split()
-                    if len(words) > 3 and words[3] in _OPEN and words[1].rpartition(":")[2] in wanted:
-                        count += 1
-        except FileNotFoundError:
-            continue
-    return count
+    wanted = set("%04X" % port for port in ports)
+    texts = _tcp_tables(proc)
+    lines = (line.split() for text in texts for line in text.splitlines())
+    count = sum(len(words) > 3 and words[3] in _OPEN and words[1].rpartition(":")[2] in wanted for words in lines)
+    return count if texts else None
 
 
 def socket_owners(inodes, proc="/proc"):
@@ -281,15 +287,7 @@ def listening(ports, proc="/proc"):
     """Who listens on the asked TCP ports, IPv4 and IPv6: [{port, address, pid, process, service}], sorted; service: as service_of."""
     if not ports:
         return []
-    found = []
-    for leaf in ("net/tcp", "net/tcp6"):
-        try:
-            # Not _read: a busy node has more sockets than fit a small buffer.
-            with open(os.path.join(proc, leaf), "r") as handle:
-                text = handle.read()
-        except (OSError, ValueError):
-            continue
-        found.extend(entry for entry in parse_proc_tcp(text) if entry["port"] in ports)
+    found = [entry for text in _tcp_tables(proc) for entry in parse_proc_tcp(text) if entry["port"] in ports]
     owners = socket_owners(set(entry["inode"] for entry in found), proc)
     result = []
     for entry in found:

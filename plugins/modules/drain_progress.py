@@ -135,7 +135,7 @@ def main():
         apis = Several([Api(url, given["api_key"], given["ca_file"]) for url in given["urls"]])
         sure = given["alone"] and result["kept_away"]
         result["requests"], result["tokens"], result["drained"] = quiet.watch(
-            apis, given["slice_s"], alone=lambda: sure and not any(host.connections(given["ports"]) for dummy in range(LOOKS)))
+            apis, given["slice_s"], alone=lambda: sure and all(host.connections(given["ports"]) == 0 for dummy in range(LOOKS)))
     module.exit_json(**result)
 
 

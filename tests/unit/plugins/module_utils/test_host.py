@@ -236,6 +236,7 @@ def test_connections_are_counted_while_an_answer_may_be_waited_for():
             assert 1 in [host.connections([port]) for dummy in range(5)]
             taken.close()
         assert host.connections([port]) == 0
+    assert host.connections([port], proc="/nowhere") is None
 
 
 def test_free_port_can_be_bound_and_is_none_of_those_to_avoid():
