@@ -118,10 +118,8 @@ def look(given, engine, ask=ask_npu.answer, proc="/proc"):
     for pid, name in sorted(alive.items()):
         left.append(entry("process_gone", "pid %d" % pid, "%s runs" % (name or "a process")))
     for listener in host.listening(given["ports"], proc):
-        pid = listener.get("pid")
-        # What a thread in the driver keeps open has no owner any more, once the rest of its process has ended.
-        if pid in alive or (pid is None and given["pids"]):
-            found = entry("port_released", "port %d" % listener["port"], "%s listens on it" % ("a socket without a process" if pid is None else "pid %d" % pid))
+        if listener.get("pid") in alive:
+            found = entry("port_released", "port %d" % listener["port"], "pid %d listens on it" % listener["pid"])
             # A process may listen on several addresses.
             if found not in left:
                 left.append(found)
