@@ -177,7 +177,8 @@ def ask(url, params, left):
     try:
         answered, status, text = service.completion(params["model"], left) if params["completion"] else service.serves(params["model"], left)
     except OSError as error:
-        return health, False, "/health says 200, but a completion did not come back: %s" % getattr(error, "reason", error)
+        wanted = "a completion" if params["completion"] else "the list of models"
+        return health, False, "/health says 200, but %s did not come back: %s" % (wanted, getattr(error, "reason", error))
     if answered:
         return health, True, None
     place = "/v1/completions answered HTTP %d: %s" % (status, text[:300]) if params["completion"] else text

@@ -271,3 +271,10 @@ def test_a_decode_rank_is_asked_what_it_serves_and_for_no_completion(probe, name
         assert {asked.path for asked in server.asked} == {"/health", "/v1/models"}
     assert (result["phase"], result["health"]) == (phase, 200)
     assert phase == "ready" or "/v1/models has " in result["error"]
+
+
+def test_a_decode_rank_that_does_not_say_what_it_serves_is_told_so(probe, monkeypatch):
+    monkeypatch.setattr(serve_probe, "LOOK_S", 1.0)
+    with web_server(api((200,), None)) as server:
+        result = probe(inspected(), slice_s=0.1, url=server.url, model="m", completion=False)
+    assert (result["phase"], result["error"]) == ("running", "/health says 200, but the list of models did not come back: timed out")
