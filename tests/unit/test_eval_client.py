@@ -8,7 +8,6 @@ from __future__ import annotations
 import configparser
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import jinja2
