@@ -220,6 +220,7 @@ def test_a_hub_that_falls_silent_is_given_up(weights, fetch, hub):
     assert run.rc != 0 and "no byte has come for 10 s" in run.text and not is_marked(weights)
 
 
+@pytest.mark.extra
 def test_a_second_controller_joins_the_download(weights, fetch, hub, head):
     hub.fault("slow", rate=4_000_000)
     argv = ["ansible-playbook", "ascend.vllm.fetch", "-i", "a2_pair", "-e", f"@{VARS}", "-e", "preflight_mesh=off"]
@@ -438,6 +439,7 @@ def test_weights_of_the_controller_are_copied_and_proved(source, whole, fetch, h
     assert again.rc == 0 and all(again.recap(host)["changed"] == 0 for host in ("a2-node0", "a2-node1"))
 
 
+@pytest.mark.extra
 def test_weights_of_another_host_are_copied_by_the_stated_key_and_host_key_only(source, whole, fetch, nodes, head, tmp_path):
     other = nodes["a2-node1"]
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ascend-vllm-test", "-f", str(tmp_path / "key")], check=True)

@@ -124,6 +124,27 @@ def test_an_upgrade_that_fails_in_the_second_group_brings_both_back_and_no_reque
 
 
 @pytest.mark.extra
+def test_a_gate_that_the_second_group_does_not_pass_brings_both_back(verb, nodes, reports):
+    """Each group is measured before the next one is taken out: the first is quick enough for its baseline, the second can never be."""
+    given, directory = reports
+    load = ("-e", "benchmark_num_prompts=6", "-e", "benchmark_input_len=16", "-e", "benchmark_output_len=8", *given)
+    run = verb("ascend.vllm.benchmark", *load)
+    assert run.rc == 0, run.out[-4000:]
+    for group, factor in (("replica0", 0.01), ("replica1", 100)):
+        kept = directory / "results" / group / "baselines.json"
+        kept.write_text(json.dumps({name: {**entry, "value": entry["value"] * factor} for name, entry in json.loads(kept.read_text()).items()}))
+    before = [inspect(nodes[name], f"replica{number}-rank0")["Config"]["Cmd"] for number, name in enumerate(NODES)]
+    run = verb("ascend.vllm.upgrade", *QUICK, "-e", json.dumps({"vllm_extra_args": {"max-num-seqs": 9}}), "-e", "serve_switch_gate=throughput", *load)
+    assert run.rc != 0 and "below" in run.text, run.out[-4000:]
+    assert all(re.search(rf"replica{number}: [^;]* serves again", run.text) for number in (0, 1)), run.out[-4000:]
+    judged = {group: [json.loads(path.read_text())["gate"]["outcome"] for path in (directory / "results" / group).glob("*.json")
+                      if path.name != "baselines.json"] for group in ("replica0", "replica1")}
+    assert "below" not in judged["replica0"] and judged["replica1"].count("below") == 1, judged
+    assert [inspect(nodes[name], f"replica{number}-rank0")["Config"]["Cmd"] for number, name in enumerate(NODES)] == before
+    assert backends() == BOTH and complete(api=ROUTER)
+
+
+@pytest.mark.extra
 def test_a_key_is_asked_for_and_shown_nowhere(verb, nodes, tmp_path):
     key = "lab-key-5d2c"
     (tmp_path / "key").write_text(key + "\n")
