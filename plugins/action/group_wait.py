@@ -20,8 +20,7 @@ display = Display()
 REPEAT_S = 30.0
 #: Seconds that a slice takes at most: an exit ends the wait within ten, of which two slices may be a part.
 SLICE_S = 5.0
-#: Seconds of a slice once a container has exited and the other nodes' logs are heard for the reason, and of a node that has nothing more to do than
-#: to run when the others are ready: the task ends when its last slice does.
+#: Seconds of a slice once a container has exited and the other nodes' logs are heard for the reason.
 SHORT_S = 1.0
 
 
@@ -78,14 +77,11 @@ class ActionModule(ActionBase):
         every, asked = list(place.values()), [place[unit["name"]] for unit in args["units"] if unit["url"]]
         shown, shown_at = None, start
         slice_s = min(args["slice_s"], SLICE_S)
-        waits = False
         while True:
-            found = self._slice(mine, args, min(slice_s, SHORT_S) if waits else slice_s, task_vars)
+            found = self._slice(mine, args, slice_s, task_vars)
             own = {place[name]: watches[name].state(found[name], time.monotonic()) for name in watches}
             for name, state in own.items():
                 board.post(name, state)
-            # A node with an API ends its slice by itself when it is ready.
-            waits = not any(unit["url"] for unit in mine) and all((state.get("startup") or {}).get("phase") == "waiting" for state in own.values())
             elapsed = time.monotonic() - start
             # In this order: the states shown last are at least as new as those that the decision was made on.
             decision = board.decision()
@@ -106,9 +102,12 @@ class ActionModule(ActionBase):
 
     def _slice(self, mine, args, slice_s, task_vars):
         """Watch this host's units for one slice, return name -> state; a connection or a become that fails is a state too."""
-        probe = {"units": {unit["name"]: unit["url"] for unit in mine}, "slice_s": slice_s}
+        probe = {"units": {unit["name"]: unit["url"] for unit in mine}, "slice_s": slice_s, "ca_file": args["ca_file"]}
         if any(unit["url"] for unit in mine):
-            probe.update(model=args["model"], completion=args["completion"], api_key=args["api_key"], ca_file=args["ca_file"])
+            probe.update(model=args["model"], completion=args["completion"], api_key=args["api_key"])
+        else:
+            # The task ends when its last slice does, and this node sees by itself when the head is up.
+            probe["until"] = next(unit["url"] for unit in args["units"] if unit["url"])
         try:
             found = self._execute_module(module_name="ascend.vllm.serve_probe", module_args=probe, task_vars=task_vars)
         except AnsibleError as error:

@@ -38,8 +38,8 @@ class ActionModule(ActionBase):
             }
         )
         if self._task.check_mode or args["limit_s"] <= 0:
-            return {"changed": False, "outcome": "off", "left": None, "kept_away": False, "seconds": 0.0}
-        host, start = task_vars["inventory_hostname"], time.monotonic()
+            return {"changed": False, "outcome": "off", "left": None, "kept_away": False, "since": None, "seconds": 0.0}
+        host, start, since = task_vars["inventory_hostname"], time.monotonic(), time.time()
         options = {key: args[key] for key in ("ports", "urls", "api_key", "ca_file", "alone")}
         moved_at, seen, told = start, None, False
         while True:
@@ -57,7 +57,8 @@ class ActionModule(ActionBase):
                 seen, moved_at = (answer["tokens"], answer["requests"]), now
             outcome = self._outcome(answer, now - start, now - moved_at, args)
             if outcome:
-                return {"changed": False, "outcome": outcome, "left": answer["requests"], "kept_away": answer["kept_away"], "seconds": round(now - start, 1)}
+                return {"changed": False, "outcome": outcome, "left": answer["requests"], "kept_away": answer["kept_away"], "since": since,
+                        "seconds": round(now - start, 1)}
             running, waiting = answer["requests"]["running"], answer["requests"]["waiting"]
             display.display(f"  [{now - start:5.0f} s of at most {args['limit_s']} s] {host}: {running} requests running, {waiting} waiting")
 

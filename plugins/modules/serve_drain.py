@@ -83,6 +83,10 @@ kept_away:
   description: Whether new connections were rejected meanwhile.
   returned: success
   type: bool
+since:
+  description: When that began, in seconds since 1970-01-01 UTC by the controller's clock, null for V(off).
+  returned: success
+  type: float
 seconds:
   description: How long it took, in seconds.
   returned: success

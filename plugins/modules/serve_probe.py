@@ -36,6 +36,11 @@ options:
     description: Whether a completion is asked for. Without one it counts as ready that the model is served; a decode rank has no more to say by itself.
     type: bool
     default: true
+  until:
+    description:
+      - Base URL of an API of the group on another node. Where no unit of O(units) has one, the slice is over a second after its C(/health) says 200,
+        rather than at its end, when the group may serve for long already.
+    type: str
   log_lines:
     description: How many of the last log lines to return of a container that has exited.
     type: int
@@ -185,6 +190,16 @@ def ask(url, params, left):
     return health, False, "/health says 200, but %s" % place
 
 
+def is_up(params):
+    """Return whether the API of O(until) is up, by its C(/health); without one it never is."""
+    if not params["until"] or any(params["units"].values()):
+        return False
+    try:
+        return Api(params["until"], None, params["ca_file"]).health(LOOK_S) == 200
+    except OSError:
+        return False
+
+
 def watch(engine, name, url, params, over):
     """Watch one unit for one slice, or until C(over) is set; see RETURN for the result."""
     result = {"phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "", "startup": None, "telling": [], "log": []}
@@ -201,7 +216,7 @@ def watch(engine, name, url, params, over):
             if answered:
                 result["phase"] = "ready"
                 return result
-        if end - time.monotonic() <= LOOK_S or over.wait(LOOK_S):
+        if end - time.monotonic() <= LOOK_S or over.wait(LOOK_S) or is_up(params):
             result.update(recent(engine, name, started))
             return result
 
@@ -222,6 +237,7 @@ def main():
             "slice_s": {"type": "float", "default": 5.0},
             "model": {"type": "str"},
             "completion": {"type": "bool", "default": True},
+            "until": {"type": "str"},
             "api_key": {"type": "str", "no_log": True},
             "ca_file": {"type": "path"},
             "log_lines": {"type": "int", "default": 40},

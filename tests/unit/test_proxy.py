@@ -91,7 +91,7 @@ def test_another_list_of_backends_starts_no_other_container():
 
 def test_a_group_leaves_the_proxy_before_its_requests_are_let_end():
     order = names(TOP / "roles" / "serve_stop" / "tasks" / "halt.yml")
-    places = [order.index(name) for name in ("Let the proxy send nobody there any more", "Let requests end", "Stop the head")]
+    places = [order.index(name) for name in ("Let the proxy send nobody there any more", "Let requests end", "Stop the containers")]
     assert places == sorted(places)
 
 

@@ -48,12 +48,17 @@ def namespace(phy_id):
     return "npu%d" % phy_id
 
 
+def within(name, *argv):
+    # Not `ip -n`: that makes a mount namespace too, each time, under a lock that all nodes of the machine wait for.
+    return ["nsenter", "--net=/run/netns/" + name] + list(argv)
+
+
 def inside(phy_id, argv, check=True):
-    return run(["ip", "netns", "exec", namespace(phy_id)] + argv, check=check)
+    return run(within(namespace(phy_id), *argv), check=check)
 
 
 def ip_in(phy_id, *arguments, check=True):
-    return run(["ip", "-n", namespace(phy_id)] + list(arguments), check=check)
+    return inside(phy_id, ["ip"] + list(arguments), check=check)
 
 
 def exists(phy_id):
@@ -75,7 +80,7 @@ def port(phy_id, kind="roce"):
     address, prefix and netmask are None when none is set. kind: "roce" or "vnic".
     """
     name = "eth%d" % phy_id if kind == "roce" else "end%dv0" % phy_id
-    links = read_json(["ip", "-n", namespace(phy_id), "-j", "addr", "show", "dev", name])
+    links = read_json(within(namespace(phy_id), "ip", "-j", "addr", "show", "dev", name))
     if not links:
         return None
     link = links[0]
@@ -95,7 +100,7 @@ def netmask(prefix):
 def routes(phy_id):
     """[(destination, gateway, genmask, flags, interface)] as the old `route` command shows them."""
     rows = []
-    for entry in read_json(["ip", "-n", namespace(phy_id), "-j", "-4", "route", "show"]):
+    for entry in read_json(within(namespace(phy_id), "ip", "-j", "-4", "route", "show")):
         device = entry.get("dev", "*")
         if entry["dst"] == "default":
             rows.append(("default", entry.get("gateway", "*"), "0.0.0.0", "UG" if "gateway" in entry else "U", device))
@@ -117,7 +122,7 @@ def default_gateway(phy_id):
 
 def counters(phy_id):
     """{"tx_packets", "tx_bytes", "rx_packets", "rx_bytes"} of the RoCE port."""
-    links = read_json(["ip", "-n", namespace(phy_id), "-j", "-s", "link", "show", "dev", "eth%d" % phy_id])
+    links = read_json(within(namespace(phy_id), "ip", "-j", "-s", "link", "show", "dev", "eth%d" % phy_id))
     stats = links[0].get("stats64", {}) if links else {}
     return {"%s_%s" % (way, what): stats.get(way, {}).get(what, 0) for way in ("tx", "rx") for what in ("packets", "bytes")}
 
@@ -205,22 +210,22 @@ def _bridge(name):
 def _gateway():
     if not os.path.exists("/run/netns/" + GATEWAY_NAMESPACE):
         run(["ip", "netns", "add", GATEWAY_NAMESPACE])
-    if not read_json(["ip", "-n", GATEWAY_NAMESPACE, "-j", "link", "show", "dev", "eth0"]):
+    if not read_json(within(GATEWAY_NAMESPACE, "ip", "-j", "link", "show", "dev", "eth0")):
         run(["ip", "link", "add", "gw", "type", "veth", "peer", "name", "eth0", "netns", GATEWAY_NAMESPACE])
     run(["ip", "link", "set", "gw", "master", BRIDGE, "up"])
     run(["ip", "link", "set", "dev", "gw", "type", "bridge_slave", "isolated", "on"])
     batch = ["link set eth0 address %s" % GATEWAY_MAC, "link set eth0 up", "link set lo up",
              "addr replace %s/%d dev eth0" % (states.GATEWAY, states.ROCE_PREFIX)]
-    run(["ip", "-n", GATEWAY_NAMESPACE, "-batch", "-"], stdin="\n".join(batch) + "\n")
+    run(within(GATEWAY_NAMESPACE, "ip", "-batch", "-"), stdin="\n".join(batch) + "\n")
 
 
 def _port(phy_id, outer, inner, bridge, mac_address, cidrs):
     if not exists(phy_id):
         run(["ip", "netns", "add", namespace(phy_id)])
-    if not read_json(["ip", "-n", namespace(phy_id), "-j", "link", "show", "dev", inner]):
+    if not read_json(within(namespace(phy_id), "ip", "-j", "link", "show", "dev", inner)):
         run(["ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", namespace(phy_id)])
     run(["ip", "link", "set", outer, "master", bridge, "up"])
-    run(["ip", "-n", namespace(phy_id), "-batch", "-"], stdin="\n".join(
+    run(within(namespace(phy_id), "ip", "-batch", "-"), stdin="\n".join(
         ["link set lo up", "link set %s address %s" % (inner, mac_address), "link set %s up" % inner]) + "\n")
     set_addresses(phy_id, inner, cidrs)
 
@@ -228,13 +233,13 @@ def _port(phy_id, outer, inner, bridge, mac_address, cidrs):
 def set_addresses(phy_id, inner, cidrs):
     """Exactly these IPv4 addresses on one port; an address that stays is not touched (its routes stay too)."""
     present = []
-    for link in read_json(["ip", "-n", namespace(phy_id), "-j", "addr", "show", "dev", inner]):
+    for link in read_json(within(namespace(phy_id), "ip", "-j", "addr", "show", "dev", inner)):
         present = ["%s/%d" % (entry["local"], entry["prefixlen"]) for entry in link.get("addr_info", [])
                    if entry["family"] == "inet"]
     batch = ["addr del %s dev %s" % (cidr, inner) for cidr in present if cidr not in cidrs]
     batch += ["addr add %s dev %s" % (cidr, inner) for cidr in cidrs if cidr not in present]
     if batch:
-        run(["ip", "-n", namespace(phy_id), "-batch", "-"], stdin="\n".join(batch) + "\n")
+        run(within(namespace(phy_id), "ip", "-batch", "-"), stdin="\n".join(batch) + "\n")
 
 
 def _let_bridge_through():

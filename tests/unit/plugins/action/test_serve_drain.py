@@ -18,6 +18,8 @@ from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import docume
 SECRET = "s3cret"
 HOST = "a2-node0"
 
+WHEN = 1800000000.0
+
 
 def drain(script, check=False, **args):
     """Run the plugin on a script of slices, each with the seconds it takes; return C({result, lines, warnings, calls})."""
@@ -37,7 +39,7 @@ def drain(script, check=False, **args):
 
     with mock.patch.object(plugin, "_execute_module", execute), \
             mock.patch.object(serve_drain, "display", SimpleNamespace(display=lines.append, warning=warnings.append)), \
-            mock.patch.object(serve_drain, "time", SimpleNamespace(monotonic=lambda: clock.now)):
+            mock.patch.object(serve_drain, "time", SimpleNamespace(monotonic=lambda: clock.now, time=lambda: WHEN + clock.now)):
         result = plugin.run(None, {"inventory_hostname": HOST})
     assert SECRET not in str((result, lines, warnings))
     return {"result": result, "lines": lines, "warnings": warnings, "calls": calls}
@@ -54,7 +56,8 @@ SILENT = dict(seen(0, 0, None), requests=None)
 
 def test_requests_end():
     found = drain([seen(3, 2, 10), seen(1, 0, 90), seen(0, 0, 95, drained=True, takes=3.2)], api_key=SECRET, ca_file="/etc/ascend-vllm/ca.pem")
-    assert found["result"] == {"changed": False, "outcome": "drained", "left": {"running": 0, "waiting": 0}, "kept_away": True, "seconds": 13.2}
+    assert found["result"] == {"changed": False, "outcome": "drained", "left": {"running": 0, "waiting": 0}, "kept_away": True, "since": WHEN + 100,
+                               "seconds": 13.2}
     assert found["lines"] == [
         "  [    5 s of at most 300 s] a2-node0: 3 requests running, 2 waiting", "  [   10 s of at most 300 s] a2-node0: 1 requests running, 0 waiting"]
     assert found["calls"][0] == {"ports": [8000], "urls": ["http://198.51.100.11:8000"], "api_key": SECRET, "ca_file": "/etc/ascend-vllm/ca.pem",
@@ -99,7 +102,7 @@ def test_what_nft_does_not_do_is_warned_of_once():
 @pytest.mark.parametrize("more", [{"limit_s": 0}, {"check": True}])
 def test_off(more):
     found = drain([], **more)
-    assert found["result"] == {"changed": False, "outcome": "off", "left": None, "kept_away": False, "seconds": 0.0} and found["calls"] == []
+    assert found["result"] == {"changed": False, "outcome": "off", "left": None, "kept_away": False, "since": None, "seconds": 0.0} and found["calls"] == []
 
 
 @pytest.mark.parametrize(("answer", "words"), [

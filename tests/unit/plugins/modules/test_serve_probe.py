@@ -52,6 +52,24 @@ def test_a_running_container_gives_its_last_line_when_the_slice_is_over(probe):
         "phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "two", "startup": None, "log": []}
 
 
+@pytest.mark.parametrize(("health", "least", "most"), [(200, 0, 2.5), (503, 2.5, 60)])
+def test_without_an_api_of_its_own_a_slice_is_over_when_the_head_is_up(probe, health, least, most):
+    before = time.monotonic()
+    with web_server(lambda asked: (health,)) as head:
+        result = probe(inspected(), multiplexed((1, b"one\n")), slice_s=3, until=head.url)
+    assert least < time.monotonic() - before < most
+    assert (result["phase"], result["health"], result["last_line"]) == ("running", None, "one")
+    assert {asked.path for asked in head.asked} == {"/health"}
+
+
+def test_a_head_that_is_not_up_or_does_not_matter_ends_no_slice(probe):
+    before = time.monotonic()
+    assert probe(inspected(), slice_s=0.5, until=f"http://127.0.0.1:{closed_port()}")["phase"] == "running"
+    with web_server(lambda asked: (200,)) as head, web_server(api(health=(503,))) as own:
+        assert probe(inspected(), slice_s=0.5, url=own.url, model="m", until=head.url)["phase"] == "running"
+    assert time.monotonic() - before > 0.9 and not head.asked
+
+
 def test_a_log_that_says_nothing_yet(probe):
     assert probe(inspected())["last_line"] == ""
     assert probe(inspected(), multiplexed((1, b"x" * 1000)))["last_line"] == "x" * 300
