@@ -75,8 +75,8 @@ def test_each_group_is_judged_before_the_next_one_is_taken_out_and_one_that_fail
     status, done, said = switch(REPLICAS, ["judge smoke b"], serve_switch_gate="smoke")
     assert status != 0 and "no: judge smoke b" in said
     forth = [word for name in "ab" for word in (f"start {name} new", f"verify {name}", f"judge smoke {name}")]
-    # What runs as planned, as the third one still does, is not started again.
-    back = [word for name in "abc" for word in (f"start {name} old", f"verify {name}")]
+    # The one that failed serves nobody, and is there again before another one is taken out. What runs as planned, as the third one does, is not started again.
+    back = [word for name in "cba" for word in (f"start {name} old", f"verify {name}")]
     assert done == ["ready smoke a,b,c", *forth, *back, "supervise a,b,c"]
 
 
