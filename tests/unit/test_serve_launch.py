@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
+from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -93,3 +94,22 @@ def test_a_container_of_which_something_is_taken_away_is_another_one(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     planned, *found = json.loads((tmp_path / "labels").read_text())
     assert {name: other == planned for name, other in zip(OTHERS, found)} == {name: name == "same" for name in OTHERS}
+
+
+@pytest.mark.parametrize(("drain", "since", "wanted"), [(300, 107.5, 107.5), (300, None, 100.0), (300, 90.0, 100.0), (0, 107.5, 100.0)],
+                         ids=["drained", "nothing-ran", "drained-before", "after-a-failure"])
+def test_the_time_without_service_begins_with_the_drain(tmp_path, drain, since, wanted):
+    """What is looked at before it takes seconds, in which the old service answers."""
+    halt = [{"ansible.builtin.set_fact": {"serve_stop_requests": {"vllm": {"since": since}}}}]
+    collections = overlay(tmp_path, {
+        "roles/serve_launch/tasks/stop.yml": (TOP / "roles" / "serve_launch" / "tasks" / "stop.yml").read_text(),
+        "roles/serve_stop/tasks/halt.yml": yaml.safe_dump(halt)})
+    values = {"serve_launch_group": {"name": "vllm"}, "serve_launch_mine": [], "serve_launch_proxies": {}, "serve_launch_drain_s": drain}
+    tasks = [{"ansible.builtin.set_fact": {"serve_launch_times": {"vllm": {"stopped": 100.0}}}},
+             {"ansible.builtin.include_role": {"name": "ascend.vllm.serve_launch", "tasks_from": "stop"}},
+             {"ansible.builtin.copy": {"content": "{{ serve_launch_times | to_json }}", "dest": str(tmp_path / "times")}}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    with ansible_playbook(tmp_path) as run_playbook:
+        done = run_playbook("-c", "local", "-i", "localhost,", "play.yml", "-e", json.dumps(values), ANSIBLE_COLLECTIONS_PATH=str(collections))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "times").read_text()) == {"vllm": {"stopped": wanted}}

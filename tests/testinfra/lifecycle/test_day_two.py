@@ -85,9 +85,9 @@ def test_logs_of_all_nodes_in_one_bundle(playbook, reports, nodes):
 @contextlib.contextmanager
 def engines_held(nodes):
     """Let the engines do nothing while the block runs: their requests do not end, and their API servers go on."""
-    for node in nodes.values():
-        node.check_output("pkill -STOP -f '^VLLM::EngineCor[e]'")
     try:
+        for node in nodes.values():
+            node.check_output("pkill -STOP -f '^VLLM::EngineCor[e]'")
         yield
     finally:
         for node in nodes.values():
