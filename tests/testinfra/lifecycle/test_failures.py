@@ -12,8 +12,8 @@ import signal
 
 import pytest
 
-from conftest import NODES, complete, inspect, lab, wait_until
-from test_day_two import QUICK, containers, running
+from conftest import NODES, Requests, complete, inspect, lab, wait_until
+from test_day_two import QUICK, containers, drain_table, engines_held, keeps_away, running
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -129,6 +129,20 @@ def test_an_upgrade_that_cannot_serve_leaves_the_old_service(playbook, nodes, la
     if said != "serves again":
         assert containers(nodes) == before
     assert playbook("site.yml", *QUICK).recap("a2-node0")["changed"] == 0
+
+
+@pytest.mark.extra
+def test_a_controller_that_is_killed_in_the_middle_of_a_drain_is_followed_by_one_that_lets_clients_in(playbook, begin, nodes):
+    before = containers(nodes)
+    with Requests(clients=2, tokens=128, answered=False) as clients, engines_held(nodes):
+        killed = begin("ascend.vllm.stop")
+        wait_until(keeps_away, 60, "new connections are kept away")
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    assert keeps_away() and clients.outcomes["broken"] == 0, clients.said
+    run = playbook("site.yml", *QUICK)
+    assert run.rc == 0 and [run.recap(name)["changed"] for name in NODES] == [0, 0], run.out[-4000:]
+    assert drain_table(nodes["a2-node0"]) == "" and containers(nodes) == before and complete()
 
 
 @pytest.mark.extra
