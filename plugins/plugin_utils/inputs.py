@@ -418,7 +418,7 @@ def _weights_source(value: dict) -> dict:
 
 def _proxy(value: dict) -> dict:
     """Return the settings of the proxy; what it does not say is decided by the planner."""
-    for key in ("port", "prometheus_port"):
+    for key in ("port", "next_port", "prometheus_port"):
         if key in value and not 1024 <= value[key] <= 65535:
             raise InputError(f"an integer from 1024 to 65535 for {key}", "", f"{key}: {value[key]}")
     if "image" in value:

@@ -9,6 +9,7 @@ their backends and send them the key in the environment variable ``OPENAI_API_KE
 
 from __future__ import annotations
 
+from ..module_utils.handover import ITSELF
 from . import disaggregation, inputs, ranks
 from .messages import check, did_you_mean, known_names
 
@@ -25,7 +26,7 @@ PROMETHEUS_PORT, BELOW_MOONCAKE = 29000, 19000
 
 
 def choose(groups: list, settled: dict, request: dict) -> dict | None:
-    """Return ``{kind, host, port, prometheus_port, policy, image, groups, pd}``, or None where no proxy is planned.
+    """Return ``{kind, host, port, next_port, prometheus_port, policy, image, groups, pd}``, or None where no proxy is planned.
 
     host is the stated one, else the head of the first group behind the proxy; groups are those behind it.
     """
@@ -42,13 +43,16 @@ def choose(groups: list, settled: dict, request: dict) -> dict | None:
         mine = [group for group in halves if settings["host"] in group.hosts and settings["host"] in settled and group.machine]
         ends = [disaggregation.mooncake_end(settled[settings["host"]], group.machine) for group in mine]
         settings["prometheus_port"] = BELOW_MOONCAKE if PROMETHEUS_PORT < max(ends, default=0) else PROMETHEUS_PORT
+    if settings["next_port"] is None and halves:
+        settings["next_port"] = settings["port"] + 1
     return {**settings, "groups": behind, "pd": bool(halves)}
 
 
 def ports(proxy: dict) -> list:
-    """Return ``[(variable, port)]`` that the proxy listens on."""
-    own = [("vllm_proxy.port", proxy["port"])]
-    return own + [("vllm_proxy.prometheus_port", proxy["prometheus_port"])] * (proxy["kind"] == "vllm-router")
+    """Return ``[(variable, port)]`` that the proxy listens on, and the one that has its requests while it starts anew."""
+    router = proxy["kind"] == "vllm-router"
+    own = [("vllm_proxy.port", proxy["port"])] + [("vllm_proxy.prometheus_port", proxy["prometheus_port"])] * router
+    return own + [("vllm_proxy.next_port", proxy["next_port"] + more) for more in range((1 + router) * proxy["pd"])]
 
 
 def on_host(plan: dict, host: str) -> list:
@@ -80,6 +84,7 @@ def measured(plan: dict) -> dict:
 def listening(proxy: dict) -> dict:
     """Return port -> the variable that sets it, of what a proxy of a plan listens on."""
     found = {proxy["port"]: "vllm_proxy.port", proxy["prometheus_port"]: "vllm_proxy.prometheus_port"}
+    found.update({proxy["next"][key]: "vllm_proxy.next_port" for key in ("port", "prometheus_port") if proxy.get("next")})
     return {port: name for port, name in found.items() if port is not None}
 
 
@@ -158,7 +163,7 @@ def unit_name(group, part: ranks.Slice) -> str:
 def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
     """Return the proxy as the plan says it. ``image``: of the first group; ``secrets``: where a unit's secrets are in its container.
 
-    ``command`` is ``argv`` without the backends' addresses, a change of which needs no other start of the router.
+    ``command`` is ``argv`` without the backends, a change of which needs no other container.
     ``argv`` holds no secret: ``secret_env`` names the variable that has to be read from a file when the container starts.
     """
     behind = backends(proxy, settled)
@@ -167,7 +172,7 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
     address = settled[proxy["host"]].local_ip
     router = proxy["kind"] == "vllm-router"
     sides = [side for side in ("prefill", "decode", "serve") if any(backend["role"] == side for backend in behind)]
-    argv = _router(proxy, behind) if router else _example(proxy, behind)
+    words = _router if router else _example
     return {
         "kind": proxy["kind"],
         "mode": "pd" if proxy["pd"] else "replicas",
@@ -179,12 +184,14 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
         "url": f"http://{address}:{proxy['port']}",
         "prometheus_port": proxy["prometheus_port"] if router else None,
         "policy": proxy["policy"] if router else None,
+        "own_url": f"http://{ITSELF}:{proxy['port']}",
+        "next": _next(proxy, words, address, behind) if proxy["pd"] else None,
         "image": proxy["image"] or (None if router else image),
         # Of the groups' image; the router's is the site's own (eval_client_archives).
         "image_archive": None if router or proxy["image"] else first.settings["vllm_image_archive"],
         "package": PACKAGE if router else None,
-        "argv": argv,
-        "command": " ".join(word for word in argv if word not in [backend["url"] for backend in behind]),
+        "argv": words(proxy, behind),
+        "command": " ".join(words(proxy, [])),
         "ready": {"path": READY[proxy["kind"]], **{side: sum(backend["role"] == side for backend in behind) for side in sides}},
         "served_model_name": first.settings["vllm_served_model_name"] or first.recipe.served_model_name,
         "groups": [group.name for group in proxy["groups"]],
@@ -193,6 +200,12 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
         "secrets": [{"source": key, "name": "api_key", "mount": f"api_key:{secrets}/api_key:ro"}] if key else [],
         "secret_env": {KEY_VARIABLE: f"{secrets}/api_key"} if key else {},
     }
+
+
+def _next(proxy: dict, words, address: str, behind: list) -> dict:
+    """Return what has the proxy's new requests while it starts anew: the same on other ports, from ``words(proxy, behind)``."""
+    ports_of_it = {"port": proxy["next_port"], "prometheus_port": proxy["next_port"] + 1 if proxy["kind"] == "vllm-router" else None}
+    return {"name": f"{NAME}-next", **ports_of_it, "url": f"http://{address}:{proxy['next_port']}", "argv": words({**proxy, **ports_of_it}, behind)}
 
 
 def _router(proxy: dict, behind: list) -> list:

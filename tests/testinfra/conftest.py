@@ -109,18 +109,19 @@ class Requests:
     """Clients that ask for one completion after the other while the block runs.
 
     C(outcomes): how often a request was answered (C(answered)), never accepted (C(refused)), or accepted and then lost (C(broken)).
-    C(answered): whether the block begins with a first answer; else when all of the first requests are computed.
+    C(answered): whether the block begins with a first answer; else when all of the first requests are computed. C(what): a function to call instead of
+    asking for a completion.
     """
 
-    def __init__(self, clients=2, tokens=8, pause=2.0, api=API, answered=True):
+    def __init__(self, clients=2, tokens=8, pause=2.0, api=API, answered=True, what=None):
         self.outcomes, self.said, self._pause, self._api, self._answered = collections.Counter(), [], pause, api, answered
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(tokens,), daemon=True) for dummy in range(clients)]
+        self._threads = [threading.Thread(target=self._run, args=(what or (lambda: complete(tokens, api=api)),), daemon=True) for dummy in range(clients)]
 
-    def _run(self, tokens):
+    def _run(self, what):
         while not self._over.is_set():
             try:
-                complete(tokens, api=self._api)
+                what()
                 self.outcomes["answered"] += 1
                 # The engines and the run share two processors.
                 self._over.wait(self._pause)

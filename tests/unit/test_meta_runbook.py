@@ -48,6 +48,7 @@ WORDING = {
     "No deployment was kept to go back to: the group is stopped.": "roles/serve_switch/tasks/back.yml",
     "no request was cut off": "plugins/plugin_utils/deployments.py",
     "nobody was served for": "plugins/plugin_utils/deployments.py",
+    "starts anew, clients have to try again": "roles/proxy/tasks/sent.yml",
     "the others behind the proxy served alone for": "plugins/plugin_utils/deployments.py",
     "was deployed on": "plugins/plugin_utils/deployments.py",
     "wanted one of:": "plugins/plugin_utils/deployments.py",

@@ -17,8 +17,13 @@ from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_po
 
 TOP = Path(__file__).resolve().parents[2]
 TASKS = TOP / "roles" / "proxy" / "tasks"
-CONTAINER = next(task["community.docker.docker_container"] for task in yaml.safe_load((TASKS / "container.yml").read_text())
+CONTAINER = next(task["community.docker.docker_container"] for task in yaml.safe_load((TASKS / "run.yml").read_text())
                  if "community.docker.docker_container" in task)
+
+
+def run_of(name):
+    """Return what a task file has run."""
+    return next(task["vars"]["proxy_run"] for task in yaml.safe_load((TASKS / name).read_text()) if "proxy_run" in task.get("vars", {}))
 
 
 def names(path, key="name"):
@@ -45,7 +50,9 @@ def start(folder, secret_env, *command):
 
 def test_the_container_has_no_rights_and_comes_back_by_itself():
     assert CONTAINER["cap_drop"] == ["ALL"] and CONTAINER["read_only"] is True and "no-new-privileges" in CONTAINER["security_opts"]
-    assert CONTAINER["restart_policy"] == "unless-stopped" and CONTAINER["network_mode"] == "host"
+    assert CONTAINER["restart_policy"] == "{{ proxy_run.restart_policy }}" and CONTAINER["network_mode"] == "host"
+    # The one beside it has its time.
+    assert [run_of(name)["restart_policy"] for name in ("container.yml", "beside.yml")] == ["unless-stopped", "no"]
     assert not {"privileged", "devices", "cap_add", "capabilities"} & set(CONTAINER)
     # What makes it one of ours for every check of occupancy.
     assert "ascend.vllm.group" in CONTAINER["labels"] and "ascend.vllm.purpose" not in CONTAINER["labels"]
@@ -70,7 +77,7 @@ def test_backends_are_asked_straight_whatever_proxy_is_set(monkeypatch):
         assert router_process.ask(router) == "east"
 
 
-@pytest.mark.parametrize("name", ["again", "container", "halt"])
+@pytest.mark.parametrize("name", ["again", "alone", "halt", "run"])
 def test_the_engine_is_waited_for_as_long_as_requests_may_take_to_end(name):
     """Its client gives up after 60 s by itself, and the proxy would be left half stopped."""
     [line] = [line for line in (TASKS / f"{name}.yml").read_text().splitlines() if line.strip().startswith("timeout:")]
@@ -86,7 +93,23 @@ def test_without_a_key_it_just_starts_what_the_file_says_word_by_word(tmp_path):
 
 def test_another_list_of_backends_starts_no_other_container():
     assert "command" not in CONTAINER and "backends" not in str(CONTAINER["env"]) + str(CONTAINER["volumes"])
-    assert CONTAINER["labels"]["ascend.vllm.command"] == "{{ proxy_one.command }}"
+    assert CONTAINER["labels"]["ascend.vllm.command"] == "{{ proxy_run.words }}" and run_of("container.yml")["words"] == "{{ proxy_one.command }}"
+
+
+def test_another_proxy_has_the_new_requests_while_one_starts_anew():
+    order = names(TASKS / "again.yml")
+    steps = ["Have another one that takes new requests", "Start it anew, once the requests that it has have ended", "Wait until it has what it is to have",
+             "Send new requests to it alone"]
+    assert [order.index(step) for step in steps] == sorted(order.index(step) for step in steps)
+    beside = names(TASKS / "beside.yml")
+    assert beside.index("Wait until it has what it is to have") < beside.index("Send new requests to it") == len(beside) - 1
+    # Whatever happens, nobody is sent on for longer, and what was sent on may end.
+    [block] = [task for task in yaml.safe_load((TASKS / "again.yml").read_text()) if "block" in task]
+    assert block["always"][0]["ansible.builtin.include_tasks"] == "alone.yml"
+    assert names(TASKS / "alone.yml")[:2] == [
+        "Send new requests to the proxy itself", "Stop the other one, once the requests that it has have ended, and remove it"]
+    # It is asked for where new connections are not sent on, or a proxy that never came would seem to be there.
+    assert "own_url" in block["block"][-1]["vars"]["proxy_place"]
 
 
 def test_a_group_leaves_the_proxy_before_its_requests_are_let_end():

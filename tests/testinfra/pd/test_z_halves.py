@@ -194,24 +194,31 @@ def test_the_example_proxy_of_vllm_ascend_serves_the_same(verb, nodes, said, rep
 
 
 @pytest.mark.extra
-def test_a_second_prefill_comes_and_goes_while_a_client_asks(verb, nodes):
-    """The router takes its backends when it starts: whoever asks in that second is refused, and nobody's answer breaks off."""
+def test_a_second_prefill_comes_and_goes_and_the_first_is_restarted_while_a_client_asks(verb, nodes):
+    """The router takes its backends when it starts. Another one has the new requests meanwhile, so that none fails."""
     more = {"vllm_groups": [
         {"name": "prefill", "hosts_from": "prefill", "role": "prefill", "data_parallel_size": 1, "npus": [0], "kv_port": KV_PORT},
         {"name": "prefill1", "hosts_from": "prefill", "role": "prefill", "data_parallel_size": 1, "npus": [1], "data_parallel_rpc_port": 13390},
         {"name": "decode", "hosts_from": "decode", "role": "decode", "data_parallel_size": 2, "npus": [0, 1], "kv_port": 28100},
     ]}  # fmt: skip
     before = started(nodes)
-    with Requests(clients=2, tokens=8, api=ROUTER) as clients:
+    # Three engines compute on two processors: few completions, and a quick question all the time.
+    quick = Requests(clients=1, pause=0.1, what=lambda: ask("/readiness", api=ROUTER))
+    with quick, Requests(clients=1, tokens=2, pause=3.0, api=ROUTER) as clients:
         run = verb("site.yml", *QUICK, "-e", json.dumps(more))
         assert run.rc == 0 and ready() == (2, 2), run.out[-5000:]
         wait_until(lambda: computed("http://198.51.100.11:7101") > 0, 60, "the second prefill is asked")
+        run = verb("ascend.vllm.restart", *QUICK, "-e", "only_groups=prefill", "-e", json.dumps(more))
+        assert run.rc == 0 and ready() == (2, 2) and "clients have to try again" not in run.text, run.out[-5000:]
         run = verb("ascend.vllm.stop", "-e", "only_groups=prefill1", "-e", json.dumps(more))
         assert run.rc == 0, run.out[-4000:]
         run = verb("site.yml", *QUICK)
         assert run.rc == 0 and ready() == (1, 2), run.out[-5000:]
-    assert clients.outcomes["broken"] == 0 and clients.outcomes["answered"] > 0, clients.said
-    assert not again(nodes, before) - {"vllm-proxy"}
+    assert set(clients.outcomes) == {"answered"}, clients.said
+    assert set(quick.outcomes) == {"answered"}, quick.said
+    assert again(nodes, before) == {"prefill-rank0", "vllm-proxy"}
+    left = nodes["a2-node0"].check_output("docker ps -a --format '{{.Names}}'; nft list tables; ls /etc/ascend-vllm/vllm-proxy")
+    assert "next" not in left and "handover" not in left, left
 
 
 def computed(api):

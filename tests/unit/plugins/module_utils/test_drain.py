@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import sys
 import time
 
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import drain
+from ansible_collections.ascend.vllm.tests.unit.plugins.net_hosts import Hosts
 
 
 class Nft:
@@ -133,41 +130,6 @@ def test_nft_is_found_where_a_plain_user_s_shell_does_not_look_and_speaks_englis
     assert drain.run_nft(["-f"], "in\n") == (3, "-f in C\n", "wrong\n")
 
 
-# What the kernel does. A server in one namespace, clients in it and in another one, joined by a cable.
-
-SERVER = r"""
-import socket, sys, threading
-def echo(connection):
-    while True:
-        text = connection.recv(100)
-        if not text:
-            return
-        connection.sendall(text)
-def serve(port):
-    listener = socket.socket(socket.AF_INET6)
-    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    listener.bind(("::", port))
-    listener.listen(20)
-    while True:
-        threading.Thread(target=echo, args=(listener.accept()[0],), daemon=True).start()
-for port in (8000, 8001):
-    threading.Thread(target=serve, args=(port,), daemon=True).start()
-sys.stdin.read()
-"""
-CLIENT = r"""
-import socket, sys
-kept = {}
-for line in sys.stdin:
-    verb, name, address, port = line.split()
-    try:
-        if verb == "open":
-            kept[name] = socket.create_connection((address, int(port)), 3)
-        kept[name].settimeout(3)
-        kept[name].sendall(b"hello")
-        print("ok" if kept[name].recv(100) == b"hello" else "closed", flush=True)
-    except OSError as error:
-        print(type(error).__name__, flush=True)
-"""
 STRANGER = """
 table inet filter {
     set blocked { type inet_service; flags timeout; elements = { 9, 8000 }; }
@@ -176,71 +138,9 @@ table inet filter {
 """
 
 
-class Hosts:
-    """Two network namespaces, 192.0.2.1 with the server and 192.0.2.2, and a process in each that connects when it is told to."""
-
-    def __init__(self, folder):
-        self.names = ["ascend-drain-%d-%d" % (os.getpid(), number) for number in (1, 2)]
-        self.nft_path, self.processes, self.clients = folder / "nft", [], []
-        self.nft_path.write_text('#!/bin/sh\nexec ip netns exec %s nft "$@"\n' % self.names[0])
-        self.nft_path.chmod(0o755)
-
-    def up(self):
-        """Make them."""
-        first, second = self.names
-        for name in self.names:
-            subprocess.run(["ip", "netns", "add", name], check=True)
-            subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-        subprocess.run(["ip", "-n", first, "link", "add", "name", "eth0", "type", "veth", "peer", "name", "eth0", "netns", second], check=True)
-        for number, name in enumerate(self.names, 1):
-            subprocess.run(["ip", "-n", name, "address", "add", "192.0.2.%d/24" % number, "dev", "eth0"], check=True)
-            subprocess.run(["ip", "-n", name, "address", "add", "2001:db8::%d/64" % number, "dev", "eth0", "nodad"], check=True)
-            subprocess.run(["ip", "-n", name, "link", "set", "eth0", "up"], check=True)
-        self.start(first, SERVER)
-        self.clients = [self.start(name, CLIENT) for name in self.names]
-        until = time.monotonic() + 20
-        while self.open(2, "first") != "ok" or self.open(2, "first", "2001:db8::1") != "ok":
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
-    def start(self, name, script):
-        """Start a Python script in a namespace."""
-        child = subprocess.Popen(["ip", "netns", "exec", name, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                 universal_newlines=True)
-        self.processes.append(child)
-        return child
-
-    def down(self):
-        """Leave nothing."""
-        for child in self.processes:
-            child.kill()
-            child.communicate(timeout=10)
-        for name in self.names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
-
-    def ask(self, number, *words):
-        """Return what host C(number) says to a command."""
-        client = self.clients[number - 1]
-        client.stdin.write(" ".join(words) + "\n")
-        client.stdin.flush()
-        return client.stdout.readline().strip()
-
-    def open(self, number, name, address="192.0.2.1", port=8000):
-        """Return what becomes of a new connection from host C(number)."""
-        return self.ask(number, "open", name, address, str(port))
-
-    def nft(self, arguments, script=None):
-        """Call the real nft on host 1, by the function under test."""
-        return drain.run_nft(arguments, script, nft=str(self.nft_path))
-
-    def ruleset(self):
-        """Return all rules of host 1, without the time that passes."""
-        return re.sub(r"expires \S+", "", self.nft(["list", "ruleset"])[1])
-
-
 @pytest.fixture
 def hosts(tmp_path):
-    """Two hosts with real kernels' network and the real nft: whoever runs the unit tests is root and has both, see tests/tools/units."""
+    """Two hosts that are there for one test."""
     found = Hosts(tmp_path)
     try:
         found.up()
@@ -257,7 +157,7 @@ def test_new_connections_are_reset_and_all_else_goes_on(hosts):
     for address in ("192.0.2.1", "2001:db8::1"):
         assert hosts.open(2, "new", address) == "ConnectionRefusedError"
     # What is there goes on, the other port is open, and the node itself may ask.
-    assert hosts.ask(2, "say", "old", "-", "-") == "ok" and hosts.open(2, "other", port=8001) == "ok"
+    assert hosts.said(2, "old") == "8000" and hosts.open(2, "other", port=8001) == "ok"
     assert [hosts.open(1, "own", address) for address in ("127.0.0.1", "::1", "192.0.2.1", "2001:db8::1")] == ["ok"] * 4
 
     # The table of somebody else, with a set of the same kind, is as it was.
@@ -273,4 +173,4 @@ def test_new_connections_are_reset_and_all_else_goes_on(hosts):
     time.sleep(1.5)
     assert hosts.open(2, "new") == "ok" and drain.kept_away(hosts.nft) == [8001]
     assert drain.let_in(8000, hosts.nft) is False and drain.let_in(8001, hosts.nft) is True and drain.let_in(8001, hosts.nft) is False
-    assert hosts.ruleset() == before and hosts.ask(2, "say", "old", "-", "-") == "ok"
+    assert hosts.ruleset() == before and hosts.said(2, "old") == "8000"

@@ -470,7 +470,7 @@ def test_whatever_the_sizes_nothing_meets(hosts, any_size, shape):
         others = [unit["port"] for unit in entry["units"]]
         others += [group["rpc_port"] for group in result["plan"]["groups"].values() if group["head"] == host and group["data_parallel_size"] > 1]
         proxy = result["plan"]["proxies"]["proxy"]
-        others += [proxy["port"], proxy["prometheus_port"]] if proxy["host"] == host else []
+        others += [entry[key] for entry in (proxy, proxy["next"]) for key in ("port", "prometheus_port")] if proxy["host"] == host else []
         assert len(kv_ports + others) == len(set(kv_ports + others))
         assert not [port for port in kv_ports + others if 20000 <= port < low or 60000 <= port < 60032 or port > 65535]
         for unit in entry["units"]:

@@ -57,6 +57,14 @@ def test_prefill_and_decode_have_a_router_without_being_asked(hosts, planned, ba
     assert [(entry["role"], entry["group"], entry["unit"], entry["rank"], entry["host"], entry["port"]) for entry in proxy["backends"]][3:5] == [
         ("prefill", "prefill", "prefill-rank3", 3, "a2-node1", 7101), ("decode", "decode", "decode-rank0", 0, "a2-node2", 7100)]
     assert proxy["served_model_name"] == "deepseek_r1" and proxy["secrets"] == [] and proxy["secret_env"] == {}
+    # What has its new requests while it starts anew differs in its ports alone.
+    other = proxy["next"]
+    assert (other["name"], other["url"], other["port"], other["prometheus_port"]) == ("vllm-proxy-next", "http://198.51.100.11:2000", 2000, 2001)
+    assert other["argv"] == [{"1999": "2000", "29000": "2001"}.get(word, word) for word in proxy["argv"]]
+    assert proxy["own_url"] == "http://127.83.0.1:1999"
+    # A rank more or less is no other container.
+    assert proxy["command"] == ("vllm-router --host 0.0.0.0 --port 1999 --prometheus-host 0.0.0.0 --prometheus-port 29000 --vllm-pd-disaggregation "
+                                "--policy round_robin --kv-connector nixl --worker-startup-check-interval 2 --health-check-interval-secs 10")
 
 
 def test_the_example_proxy_of_vllm_ascend(hosts, planned, bad):
@@ -70,6 +78,9 @@ def test_the_example_proxy_of_vllm_ascend(hosts, planned, bad):
         "--decoder-hosts", "198.51.100.13", "198.51.100.13", "198.51.100.14", "198.51.100.14", "--decoder-ports", "7100", "7101", "7100", "7101"]
     assert (proxy["url"], proxy["prometheus_port"], proxy["policy"], proxy["ready"]["path"]) == ("http://198.51.100.14:2000", None, None, "/healthcheck")
     assert (proxy["image"], proxy["image_archive"]) == ("quay.io/ascend/vllm-ascend:v0.13.0", None)
+    assert proxy["next"]["prometheus_port"] is None
+    assert proxy["next"]["argv"] == [{"2000": "2001"}.get(word, word) for word in proxy["argv"]]
+    assert proxies.listening(proxy) == {2000: "vllm_proxy.port", 2001: "vllm_proxy.next_port"}
 
 
 @pytest.mark.parametrize(("stated", "wanted"), [({}, __file__), ({"image": "registry.example/mine:1"}, None), ({"kind": "vllm-router"}, None)])
@@ -104,6 +115,8 @@ def test_replicas_behind_one_address(hosts, planned, bad):
                                   "--worker-startup-check-interval", "2", "--health-check-interval-secs", "10"]
     assert proxy["command"].endswith("--worker-urls --policy cache_aware --worker-startup-check-interval 2 --health-check-interval-secs 10")
     assert proxy["mode"] == "replicas" and proxy["ready"] == {"path": "/readiness", "serve": 2} and proxy["groups"] == ["east", "west"]
+    # Replicas come and go while it runs.
+    assert proxy["next"] is None and proxies.listening(proxy) == {1999: "vllm_proxy.port", 29000: "vllm_proxy.prometheus_port"}
     assert "--vllm-pd-disaggregation" not in proxy["argv"] and "--kv-connector" not in proxy["argv"]
     # Nothing else of the plan knows of it: a replica is added or removed without the others.
     result["plan"].pop("proxies")
@@ -144,10 +157,15 @@ def test_no_proxy_and_another_metrics_port_where_mooncake_has_it(hosts, planned,
     ({"policy": "fastest"}, "vllm_proxy", "policy: 'fastest'", "known: random"),
     ({"image": "router"}, "vllm_proxy", "image: 'router'", "add ':<tag>'"),
     ({"prot": 1}, "vllm_proxy", "the key 'prot'", "did you mean 'port'?"),
-    ({"port": 7100}, "vllm_proxy.port", "7100 for vllm_proxy.port of the proxy and for vllm_rank_port of group prefill", "set vllm_proxy.port to a free port"),
+    ({"port": 7100, "next_port": 2000}, "vllm_proxy.port", "7100 for vllm_proxy.port of the proxy and for vllm_rank_port of group prefill",
+     "set vllm_proxy.port to a free port"),
     ({"prometheus_port": 13389}, "vllm_proxy.prometheus_port", "13389 for vllm_proxy.prometheus_port of the proxy", "set vllm_proxy.prometheus_port"),
-    ({"port": 60000}, "vllm_proxy.port", "HCCL's ports 60000 to 60031", "set vllm_proxy.port to a port below 60000"),
-    ({"port": 20000}, "vllm_proxy.port", "inside Mooncake's random ports", "set it below 20000"),
+    ({"port": 60000, "next_port": 2000}, "vllm_proxy.port", "HCCL's ports 60000 to 60031", "set vllm_proxy.port to a port below 60000"),
+    ({"port": 20000, "next_port": 2000}, "vllm_proxy.port", "inside Mooncake's random ports", "set it below 20000"),
+    ({"next_port": 20000}, "vllm_proxy.next_port", "inside Mooncake's random ports", "set it below 20000"),
+    ({"next_port": 7099}, "vllm_proxy.next_port", "7100 for vllm_proxy.next_port of the proxy and for vllm_rank_port",
+     "set vllm_proxy.next_port to a free port"),
+    ({"next_port": 1023}, "vllm_proxy", "next_port: 1023", "correct vllm_proxy"),
 ])
 def test_a_proxy_that_cannot_be(hosts, planned, bad, proxy, device, observed, remedy):
     found = bad(planned(*halves(hosts, vllm_proxy=proxy)))

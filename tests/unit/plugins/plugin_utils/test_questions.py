@@ -238,7 +238,7 @@ def test_each_rank_of_prefill_and_decode_has_its_ports(hosts, planned):
     kv = plan["groups"]["prefill"]["kv_port"]
     assert ports[names[1]] == sorted([7100, 7101, 13389, *range(kv + 8, kv + 16), *HCCL])
     # The proxy is on the first host, and so is the port at which the ranks of its group meet.
-    assert ports[names[0]] == sorted([1999, 29000, 7100, 7101, 13389, *range(kv, kv + 8), *HCCL])
+    assert ports[names[0]] == sorted([1999, 2000, 2001, 29000, 7100, 7101, 13389, *range(kv, kv + 8), *HCCL])
     for group in plan["groups"].values():
         group["image_fanout"], group["weights"]["target"] = "head", "local"
     heads, others = ([questions.driver_questions(plan)[host] for host in names[start::2]] for start in (0, 1))
