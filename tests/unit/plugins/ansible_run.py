@@ -26,7 +26,7 @@ def ansible_playbook(folder):
     with short_folder() as short:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") and "proxy" not in key.lower()}
         clean.update(ANSIBLE_NOCOLOR="1", ANSIBLE_INJECT_FACT_VARS="0", ANSIBLE_PYTHON_INTERPRETER=sys.executable, ANSIBLE_HOME=str(folder / "home"),
-                     TMPDIR=short, COLUMNS="400")
+                     TMPDIR=short, COLUMNS="4000")
 
         def run(*arguments, **environ):
             return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, cwd=folder, env={**clean, **environ}, timeout=300, check=False)
