@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 
+TASKS = yaml.safe_load((Path(__file__).resolve().parents[2] / "roles" / "weights_sync" / "tasks" / "key.yml").read_text())
 HOST_KEYS = {"n0": {"weights_sync_asked": {"stdout_lines": ["user=ops", "until=202605030900", "rrsync=/usr/bin/rrsync", "key=ssh-ed25519 AAAAhostkey"]}}}
 
 
@@ -71,3 +74,16 @@ def test_a_node_that_cannot_keep_it_says_why_without_the_key(hand_out, keys, tmp
     assert f"n1: the key of this run cannot be kept in {tmp_path}/file/copy-vllm: found mkdir:" in said, done.stdout[-3000:]
     (made,) = keys.glob("ascend-vllm-key.*/key")
     assert made.read_text().splitlines()[1] not in done.stdout + done.stderr
+
+
+def test_the_key_is_read_to_its_end_also_where_it_cannot_be_kept(tmp_path):
+    """A shell that ended at once would break the pipe of whoever writes the key a moment later, who then does not learn why."""
+    (script,) = (task["ansible.builtin.command"]["argv"][2] for task in TASKS if "stdin" in task.get("ansible.builtin.command", {}))
+    (tmp_path / "file").write_text("")
+    argv = ["/bin/sh", "-c", script, "hand-out", str(tmp_path / "file" / "copy-vllm")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as shell:
+        assert shell.stderr.readline().startswith("mkdir:")
+        with pytest.raises(subprocess.TimeoutExpired):
+            shell.wait(timeout=1)
+        shell.communicate("a key\n", timeout=30)
+        assert shell.returncode == 1
