@@ -103,9 +103,10 @@ def test_another_proxy_has_the_new_requests_while_one_starts_anew():
     assert [order.index(step) for step in steps] == sorted(order.index(step) for step in steps)
     beside = names(TASKS / "beside.yml")
     assert beside.index("Wait until it has what it is to have") < beside.index("Send new requests to it") == len(beside) - 1
-    # Whatever happens, nobody is sent on for longer, and what was sent on may end.
+    # Whatever happens, nobody is sent on for longer, and what was sent on may end. Who does not get the lock touches nothing of whoever has it.
     [block] = [task for task in yaml.safe_load((TASKS / "again.yml").read_text()) if "block" in task]
     assert block["always"][0]["ansible.builtin.include_tasks"] == "alone.yml"
+    assert order.index("Let nobody else act on it meanwhile") < order.index(block["name"])
     assert names(TASKS / "alone.yml")[:2] == [
         "Send new requests to the proxy itself", "Stop the other one, once the requests that it has have ended, and remove it"]
     # It is asked for where new connections are not sent on, or a proxy that never came would seem to be there.

@@ -36,6 +36,7 @@ def run(tmp_path):
         behind = [{"role": role, "group": group, "url": server.url}
                   for role, group, server in zip(("prefill", "prefill", "decode"), ("prefill0", "prefill1", "decode"), servers)]
         proxy = {"name": "vllm-proxy", "kind": "vllm-router", "mode": "pd", "host": "localhost", "url": router.url, "backends": behind,
+                 "next": {"name": "vllm-proxy-next"},
                  "groups": ["prefill0", "prefill1", "decode"], "served_model_name": "m", "api_key_file": None}
         given = {"proxy_all": {"proxy": proxy}, "entries": entries, "ansible_python_interpreter": sys.executable, "ansible_connection": "local", **more}
         (tmp_path / "given.json").write_text(json.dumps(given))
@@ -52,8 +53,9 @@ def test_each_pair_and_the_proxy_are_asked_and_a_rank_that_left_comes_back_with_
         status, said = run([{"tasks_from": "verify"}, {"tasks_from": "backend"}, {"tasks_from": "backend", "state": "present"}], router, servers)
         assert "2 pairs of a prefill and a decode rank work" in said and "itself says the same" in said
         assert set(router.workers()) == {servers[0].url, servers[2].url}
-        # Its own pairs alone, and then the engine, which is not here.
-        assert "1 pairs of a prefill and a decode rank work" in said and "Start it anew, once the requests that it has have ended" in said and status != 0
+        # Its own pairs alone, and then the engine, which is not here: the proxy is not touched.
+        assert "1 pairs of a prefill and a decode rank work" in said and status != 0
+        assert "localhost: the Docker engine does not say whether vllm-proxy runs: found" in said and "hand-over" not in said
 
 
 def test_a_kv_cache_that_arrives_wrong_is_a_failure_and_names_the_pair(run):
