@@ -11,7 +11,6 @@ import time
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import drain
-from ansible_collections.ascend.vllm.tests.unit.plugins.net_hosts import Hosts
 
 
 class Nft:
@@ -136,17 +135,6 @@ table inet filter {
     chain input { type filter hook input priority 0; policy accept; tcp dport 9999 reject; }
 }
 """
-
-
-@pytest.fixture
-def hosts(tmp_path):
-    """Two hosts that are there for one test."""
-    found = Hosts(tmp_path)
-    try:
-        found.up()
-        yield found
-    finally:
-        found.down()
 
 
 def test_new_connections_are_reset_and_all_else_goes_on(hosts):
