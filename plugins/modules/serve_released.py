@@ -2,14 +2,15 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ask what is left on a node of containers that were stopped."""
+"""Stop containers on a node, and ask what is left of those that were stopped."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: serve_released
-short_description: What is left on a node of containers that were stopped
+short_description: Stop containers, and what is left of them on a node
 description:
+  - Stops the containers first where O(stop) says so, all of them at the same time; each gets the time that it was made with.
   - Looks whether the containers run, whether any of the processes they had is there, whether one of those listens on a port or holds an NPU, and
     whether an NPU of theirs that nobody uses has given its HBM back.
   - Looks again until nothing is left or O(wait_s) is over; a driver takes a moment to give memory back.
@@ -23,6 +24,10 @@ options:
     type: list
     elements: str
     required: true
+  stop:
+    description: Whether to stop those that run. One that is not there is none to stop.
+    type: bool
+    default: false
   pids:
     description: The processes that they had, as the node numbers them, from before they were stopped.
     type: list
@@ -50,8 +55,13 @@ options:
     type: path
 extends_documentation_fragment:
   - ascend.vllm.engine_socket
-  - ascend.vllm.reads_only
 attributes:
+  check_mode:
+    support: full
+    description: Stops nothing and says what would be stopped; nothing is looked at then, because all of it is in use.
+  diff_mode:
+    support: none
+    description: There is no text to compare.
   platform:
     support: full
     platforms: linux
@@ -59,9 +69,10 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Look what is left
+- name: Stop it and look what is left
   ascend.vllm.serve_released:
     containers: [vllm-rank0]
+    stop: true
     pids: [4711, 4712]
     ports: [7100, 13389, 36000, 36001]
     npus: [0, 1, 2, 3, 4, 5, 6, 7]
@@ -70,6 +81,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+stopped:
+  description: The containers that were stopped, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
 left:
   description: What is left, one entry each, with C(check), C(device) and C(observed).
   returned: success
@@ -83,12 +99,15 @@ seconds:
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_npu, host, tools
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
 
 LOOK_S = 1.0
+#: What the engine gives a container that was made without a time, in seconds (docker stop, --time).
+STOP_S = 10
 
 
 def process_name(pid, proc="/proc"):
@@ -106,13 +125,24 @@ def entry(check, device, observed):
     return {"check": check, "device": device, "observed": observed}
 
 
+def running(names, engine):
+    """Return those of the containers that run, each by its name, as the engine inspects them."""
+    found = ((name, engine.container(name)) for name in names)
+    return {name: container for name, container in found if container is not None and container["State"]["Running"]}
+
+
+def stop(containers, engine):
+    """Stop inspected containers, all at the same time: a node may have one for each rank, and an engine takes its seconds to end."""
+    with ThreadPoolExecutor(max_workers=len(containers) or 1) as pool:
+        asked = [pool.submit(engine.stop, container["Id"], (container.get("Config") or {}).get("StopTimeout") or STOP_S)
+                 for container in containers.values()]
+    for one in asked:
+        one.result()
+
+
 def look(given, engine, ask=ask_npu.answer, proc="/proc"):
     """Return what is left now."""
-    left = []
-    for name in given["containers"]:
-        found = engine.container(name)
-        if found is not None and found["State"]["Running"]:
-            left.append(entry("container_stopped", name, "it runs"))
+    left = [entry("container_stopped", name, "it runs") for name in running(given["containers"], engine)]
     alive = {pid: process_name(pid, proc) for pid in given["pids"]}
     alive = {pid: name for pid, name in alive.items() if name is not None}
     for pid, name in sorted(alive.items()):
@@ -154,6 +184,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "containers": {"type": "list", "elements": "str", "required": True},
+            "stop": {"type": "bool", "default": False},
             "pids": {"type": "list", "elements": "int", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
             "npus": {"type": "list", "elements": "int", "default": []},
@@ -165,15 +196,20 @@ def main():
         supports_check_mode=True,
     )
     given, start = module.params, time.monotonic()
+    engine, stopped, left = DockerEngine(given["docker_socket"]), {}, []
     try:
-        while True:
-            left = look(given, DockerEngine(given["docker_socket"]))
+        if given["stop"]:
+            stopped = running(given["containers"], engine)
+            if not module.check_mode:
+                stop(stopped, engine)
+        while not (given["stop"] and module.check_mode):
+            left = look(given, engine)
             if not left or time.monotonic() - start + LOOK_S > given["wait_s"]:
                 break
             time.sleep(LOOK_S)
     except OSError as error:
-        module.fail_json(msg="the Docker engine does not answer: %s. Remedy: systemctl status docker" % error)
-    module.exit_json(changed=False, left=left, seconds=round(time.monotonic() - start, 1))
+        module.fail_json(msg="the Docker engine does not answer as it should: %s. Remedy: systemctl status docker" % error)
+    module.exit_json(changed=bool(stopped), stopped=sorted(stopped), left=left, seconds=round(time.monotonic() - start, 1))
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def test_another_proxy_has_the_new_requests_while_one_starts_anew():
 
 def test_a_group_leaves_the_proxy_before_its_requests_are_let_end():
     order = names(TOP / "roles" / "serve_stop" / "tasks" / "halt.yml")
-    places = [order.index(name) for name in ("Let the proxy send nobody there any more", "Let requests end", "Stop the containers")]
+    places = [order.index(name) for name in (
+        "Let the proxy send nobody there any more", "Let requests end", "Stop the containers, and prove that nothing is left")]
     assert places == sorted(places)
 
 

@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role serve_stop, run by Ansible: in which order the containers of a group go. What stops one writes down on which host."""
+"""The role serve_stop, run by Ansible: in which order the containers of a group go. A module in place of serve_released writes down which it stopped."""
 
 from __future__ import annotations
 
@@ -14,27 +14,49 @@ from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansib
 from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import TOP, overlay
 
 HOSTS = ("node0", "node1", "node2")
+TASKS = ("order.yml", "released.yml")
+#: Stops what is not on its list yet, and says that a process is left of the containers in LEFT.
+RELEASED = """
+import json
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule({name: {"type": "raw"} for name in ("containers", "stop", "pids", "ports", "npus", "hbm_idle_mb", "wait_s")})
+with open("DONE", "a+") as stream:
+    stream.seek(0)
+    new = set(module.params["containers"]) - set(stream.read().split()) if module.params["stop"] else ()
+    stream.write("".join(name + "\\n" for name in new))
+left = [{"check": "process_gone", "device": "pid 7", "observed": "x runs"} for name in module.params["containers"] if name in LEFT]
+module.exit_json(changed=bool(new), left=left)
+"""
 
 
 @pytest.fixture
 def order(tmp_path):
-    """Return a function (host -> how its requests ended, **variables of the role) -> the hosts that were stopped, a list for each task that did."""
-    write = [{"name": "Go", "ansible.builtin.shell": f"echo {{{{ inventory_hostname }}}} >> {tmp_path}/done"}]
-    collections = overlay(tmp_path, {
-        "roles/serve_stop/tasks/order.yml": (TOP / "roles" / "serve_stop" / "tasks" / "order.yml").read_text(),
-        "roles/serve_stop/tasks/containers.yml": yaml.safe_dump(write)})
+    """Return a function (host -> how its requests ended, **variables of the role) -> the hosts that were stopped, a list for each task that did.
 
-    def run(ended, **given):
+    ``left``: hosts of whose container a process is left; the run fails then, and what it says is returned.
+    """
+    def run(ended, left=(), **given):
+        module = RELEASED.replace("DONE", str(tmp_path / "done")).replace("LEFT", repr(tuple(left)))
+        collections = overlay(tmp_path, {
+            **{f"roles/serve_stop/tasks/{name}": (TOP / "roles" / "serve_stop" / "tasks" / name).read_text() for name in TASKS},
+            "plugins/modules/serve_released.py": module})
         (tmp_path / "done").write_text("")
-        hosts = {name: {"serve_stop_requests": {"vllm": {"outcome": ended[name]}}} if name in ended else {} for name in HOSTS}
+        # The rest of what the plan says of a unit is for its ports.
+        hosts = {name: {"serve_stop_there": {"containers": {name: {"pids": [7]}}},
+                        "serve_stop_mine": [{"name": name, "group": "vllm", "head": name == "node0", "npus": [0], "env": {}, "api": None}],
+                        **({"serve_stop_requests": {"vllm": {"outcome": ended[name]}}} if name in ended else {})} for name in HOSTS}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
-        values = {"serve_stop_group": {"name": "vllm", "head": "node0", "hosts": list(HOSTS)}, **given}
+        group = {"name": "vllm", "head": "node0", "hosts": list(HOSTS), "rpc_port": 13389, "supervise": {"port": None}}
         (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [
             {"ansible.builtin.include_role": {"name": "ascend.vllm.serve_stop", "tasks_from": "order"}}]}]))
-        done = run_playbook("-i", "hosts.yml", "play.yml", "-e", json.dumps(values), ANSIBLE_COLLECTIONS_PATH=str(collections))
+        done = run_playbook("-i", "hosts.yml", "play.yml", "-e", json.dumps({"serve_stop_group": group, "serve_stop_release_s": 60, "serve_stop_restarts": False, **given}),
+                            ANSIBLE_COLLECTIONS_PATH=str(collections))
+        if left:
+            assert done.returncode == 2, done.stdout + done.stderr
+            return done.stdout
         assert done.returncode == 0, done.stdout + done.stderr
         said, stopped = [block.splitlines() for block in done.stdout.split("TASK [")], (tmp_path / "done").read_text().splitlines()
-        tasks = [[line for line in block if line.startswith("changed: ")] for block in said if block[0].startswith("ascend.vllm.serve_stop : Go]")]
+        tasks = [[line for line in block if line.startswith("changed: ")] for block in said if block[0].startswith("ascend.vllm.serve_stop : Stop ")]
         assert sum(map(len, tasks)) == len(stopped)
         return [sorted(stopped[sum(map(len, tasks[:place])):][:len(task)]) for place, task in enumerate(tasks) if task]
 
@@ -55,3 +77,10 @@ ONE_AFTER_THE_OTHER, ALL = [["node0"], ["node1", "node2"]], [list(HOSTS)]
 ], ids=["stop", "again", "two-apis", "one-cut-off", "stalled", "not-asked"])
 def test_the_head_goes_first_unless_nothing_is_computed_and_the_group_is_started_again(order, ended, given, wanted):
     assert order(ended, **given) == wanted
+
+
+def test_what_is_left_ends_the_run_where_it_is_looked_for(order):
+    said = order({"node0": "drained"}, left=["node2"], serve_stop_restarts=True)
+    assert "node2" in said and "process_gone" in said and "x runs" in said
+    # After a failure its reason is what has to be said.
+    assert order({}, serve_stop_release_s=0) == ONE_AFTER_THE_OTHER

@@ -208,9 +208,11 @@ class FakeEngine:
     """What a Docker engine answers: C(info), C(containers) and C(images) by name, C(logs) by name.
 
     A value that is a function is called for each question, so that a container can exit while it is watched.
+    A question to stop one is answered by C(stop), a function (name, seconds) -> status, body.
     """
 
-    def __init__(self, info=None, containers=None, images=None, logs=None):
+    def __init__(self, info=None, containers=None, images=None, logs=None, stop=None):
+        self.stop = stop
         self.info = info if info is not None else {}
         self.containers, self.images, self.logs = containers or {}, images or {}, logs or {}
 
@@ -222,6 +224,8 @@ class FakeEngine:
             return 200, [{"Id": name, "Names": ["/" + name]} for name in self.containers]
         kind, dummy, rest = asked.path.lstrip("/").partition("/")
         name, dummy, what = rest.rpartition("/")
+        if (asked.method, kind, what) == ("POST", "containers", "stop") and self.stop:
+            return self.stop(name, int(asked.query["t"]))
         known = {("containers", "json"): self.containers, ("images", "json"): self.images, ("containers", "logs"): self.logs}.get((kind, what), {})
         if name not in known:
             return 404, {"message": "No such object: %s" % name}

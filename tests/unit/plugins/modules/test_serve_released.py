@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -150,6 +151,33 @@ def test_real_processes_and_ports(ask, process):
         time.sleep(0.01)
     assert os.path.exists("/proc/%d" % mine.pid) and ask(FakeEngine(), **given)["left"] == []
     assert stranger.poll() is None
+
+
+def test_all_that_run_are_stopped_at_the_same_time_each_with_its_own_time(ask):
+    runs, together, stopped = {"a": True, "b": True, "c": False}, threading.Barrier(2, timeout=20), []
+
+    def stop(name, seconds):
+        together.wait()
+        stopped.append((name, seconds))
+        runs[name.partition("-")[2]] = False
+        return 204, {}
+
+    def container(name):
+        return lambda: dict(inspected(runs[name]), Id="id-" + name, Config={"StopTimeout": 60} if name == "a" else {})
+
+    engine, given = FakeEngine(containers={name: container(name) for name in runs}, stop=stop), {"containers": ["a", "b", "c", "gone"], "stop": True, "wait_s": 0}
+    dry = ask(engine, check=True, **given)
+    assert (dry["changed"], dry["stopped"], dry["left"], stopped) == (True, ["a", "b"], [], [])
+    result = ask(engine, **given)
+    assert (result["changed"], result["stopped"], result["left"], sorted(stopped)) == (True, ["a", "b"], [], [("id-a", 60), ("id-b", 10)])
+    again = ask(engine, **given)
+    assert (again["changed"], again["stopped"], len(stopped)) == (False, [], 2)
+
+
+def test_one_that_cannot_be_stopped_is_said_in_the_engine_s_words(ask):
+    engine = FakeEngine(containers={"x": dict(inspected(), Id="x")}, stop=lambda name, seconds: (500, {"message": "did not receive an exit event"}))
+    result = ask(engine, containers=["x"], stop=True)
+    assert result["failed"] and "answered 500" in result["msg"] and "did not receive an exit event" in result["msg"] and "Remedy:" in result["msg"]
 
 
 def test_it_looks_until_nothing_is_left_or_the_time_is_over(ask, monkeypatch):
