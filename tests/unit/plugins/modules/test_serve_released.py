@@ -165,7 +165,8 @@ def test_all_that_run_are_stopped_at_the_same_time_each_with_its_own_time(ask):
     def container(name):
         return lambda: dict(inspected(runs[name]), Id="id-" + name, Config={"StopTimeout": 60} if name == "a" else {})
 
-    engine, given = FakeEngine(containers={name: container(name) for name in runs}, stop=stop), {"containers": ["a", "b", "c", "gone"], "stop": True, "wait_s": 0}
+    engine = FakeEngine(containers={name: container(name) for name in runs}, stop=stop)
+    given = {"containers": ["a", "b", "c", "gone"], "stop": True, "wait_s": 0}
     dry = ask(engine, check=True, **given)
     assert (dry["changed"], dry["stopped"], dry["left"], stopped) == (True, ["a", "b"], [], [])
     result = ask(engine, **given)

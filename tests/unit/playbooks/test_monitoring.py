@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).parent
 FILES = ["grafana/ascend_vllm.json", "prometheus.yml", "rules/alerts.yml", "scrape_ascend_vllm.yml"]
 JOB = "ascend_vllm-vllm"

@@ -16,7 +16,7 @@ import yaml
 from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 
 
 def script(**start):

@@ -15,7 +15,7 @@ import yaml
 
 from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 
-TASKS = yaml.safe_load((Path(__file__).resolve().parents[2] / "roles" / "weights_sync" / "tasks" / "key.yml").read_text())
+TASKS = yaml.safe_load((Path(__file__).resolve().parents[3] / "roles" / "weights_sync" / "tasks" / "key.yml").read_text())
 HOST_KEYS = {"n0": {"weights_sync_asked": {"stdout_lines": ["user=ops", "until=202605030900", "rrsync=/usr/bin/rrsync", "key=ssh-ed25519 AAAAhostkey"]}}}
 
 

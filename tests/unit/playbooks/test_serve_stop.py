@@ -14,7 +14,7 @@ from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansib
 from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import TOP, overlay
 
 HOSTS = ("node0", "node1", "node2")
-TASKS = ("order.yml", "released.yml")
+TASKS = "roles/serve_stop/tasks"
 #: Stops what is not on its list yet, and says that a process is left of the containers in LEFT.
 RELEASED = """
 import json
@@ -38,7 +38,7 @@ def order(tmp_path):
     def run(ended, left=(), **given):
         module = RELEASED.replace("DONE", str(tmp_path / "done")).replace("LEFT", repr(tuple(left)))
         collections = overlay(tmp_path, {
-            **{f"roles/serve_stop/tasks/{name}": (TOP / "roles" / "serve_stop" / "tasks" / name).read_text() for name in TASKS},
+            **{f"{TASKS}/{name}": (TOP / TASKS / name).read_text() for name in ("order.yml", "released.yml")},
             "plugins/modules/serve_released.py": module})
         (tmp_path / "done").write_text("")
         # The rest of what the plan says of a unit is for its ports.
@@ -49,8 +49,8 @@ def order(tmp_path):
         group = {"name": "vllm", "head": "node0", "hosts": list(HOSTS), "rpc_port": 13389, "supervise": {"port": None}}
         (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [
             {"ansible.builtin.include_role": {"name": "ascend.vllm.serve_stop", "tasks_from": "order"}}]}]))
-        done = run_playbook("-i", "hosts.yml", "play.yml", "-e", json.dumps({"serve_stop_group": group, "serve_stop_release_s": 60, "serve_stop_restarts": False, **given}),
-                            ANSIBLE_COLLECTIONS_PATH=str(collections))
+        values = {"serve_stop_group": group, "serve_stop_release_s": 60, "serve_stop_restarts": False, **given}
+        done = run_playbook("-i", "hosts.yml", "play.yml", "-e", json.dumps(values), ANSIBLE_COLLECTIONS_PATH=str(collections))
         if left:
             assert done.returncode == 2, done.stdout + done.stderr
             return done.stdout

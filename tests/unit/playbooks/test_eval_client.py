@@ -18,7 +18,7 @@ from ansible_collections.ascend.vllm.plugins.plugin_utils import proxies
 from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
 from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import overlay
 
-ROLE = Path(__file__).resolve().parents[2] / "roles" / "eval_client"
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "eval_client"
 TOOLS = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]["eval_client_tool"]["choices"]
 DOCKERFILE = (ROLE / "files" / "Dockerfile").read_text()
 DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
