@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which NPU pings which: the mesh between the nodes of a group, and from the nodes of prefill to those of decode.
+"""Which NPU pings which: the mesh between the nodes of a group, and between the nodes of prefill and those of decode.
 
 A ``group`` is one of questions.meshes().
 
@@ -49,14 +49,12 @@ def address_of(device: dict, hardware: str):
     return ("hccs", virtual) if virtual else ("roce", device.get("ip"))
 
 
-def ways(group: dict) -> list:
-    """Return ``[(host, peer)]`` of the nodes that ping each other: as stated, else every node every other one."""
-    return group.get("ways") or list(itertools.permutations(group["hosts"], 2))
+def ways(group: dict, npus: dict) -> dict:
+    """Return ``{(host, peer): [(mine, theirs)]}``: physical ids of the NPUs of ``host`` that ping, and of those of ``peer`` that are pinged.
 
-
-def ends(group: dict, npus: dict, host: str, peer: str) -> tuple:
-    """Return the physical ids of the NPUs of ``host`` that ping, and of those of ``peer`` that are pinged."""
-    return group.get("senders", npus)[host], group.get("targets", npus)[peer]
+    As the group states them, else every node every other one, with all NPUs of both.
+    """
+    return group.get("ways") or {way: [(npus[way[0]], npus[way[1]])] for way in itertools.permutations(group["hosts"], 2)}
 
 
 def pairs(host: str, group: dict, devices: dict, npus: dict, mode: str) -> list:
@@ -66,9 +64,8 @@ def pairs(host: str, group: dict, devices: dict, npus: dict, mode: str) -> list:
     """
     found = []
     order = {name: index for index, name in enumerate(group["hosts"])}
-    for peer in [other for one, other in ways(group) if one == host]:
+    for peer, mine, theirs in [(other, *ends) for (one, other), sides in ways(group, npus).items() if one == host for ends in sides]:
         known = {entry["phy_id"]: entry for entry in devices.get(peer) or []}
-        mine, theirs = ends(group, npus, host, peer)
         for place, number in enumerate(mine):
             for target in partners(mode, place, order[host], order[peer], len(theirs)):
                 other = theirs[target]
@@ -79,7 +76,7 @@ def pairs(host: str, group: dict, devices: dict, npus: dict, mode: str) -> list:
 
 def possible(group: dict, npus: dict) -> int:
     """Return how many pings a full mesh of the group has."""
-    return sum(len(mine) * len(theirs) for mine, theirs in (ends(group, npus, *way) for way in ways(group)))
+    return sum(len(mine) * len(theirs) for sides in ways(group, npus).values() for mine, theirs in sides)
 
 
 def planned(group: dict, npus: dict, mode: str) -> int:

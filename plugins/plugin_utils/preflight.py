@@ -78,11 +78,11 @@ def _distinct(found: list) -> list:
 
 
 def _facts(host: str, host_plan: dict, groups: dict, meshes: dict) -> dict:
-    """Return what the conditions of the checks' data may ask for about a host. A node that is a prefill group alone is not one alone."""
+    """Return what the conditions of the checks' data may ask for about a host."""
     mine = [group for group in groups.values() if host in group["hosts"]]
     return {
         "hardware": host_plan["hardware"],
-        "nodes": max((len(group["hosts"]) for group in meshes.values() if host in group["hosts"]), default=1),
+        "nodes": questions.nodes_together([host], meshes),
         "role": mine[0]["role"] if mine else "serve",
         "release": mine[0]["release"] if mine else "",
     }

@@ -122,20 +122,31 @@ def between(plan: dict) -> dict:
 
 
 def meshes(plan: dict) -> dict:
-    """Return name -> what of the plan ping each other by their NPUs (``mesh.pairs``): each group, and from prefill to decode, over which the KV cache goes.
+    """Return name -> what of the plan ping each other by their NPUs (``mesh.pairs``): each group, and prefill and decode, between which the KV cache goes.
 
-    The latter has ``ways``, ``[(host, peer)]``, and ``senders`` and ``targets``, host -> physical ids of the NPUs of that side.
+    The latter has ``ways``, ``{(host, peer): [(mine, theirs)]}`` with the physical ids of the NPUs at both ends. Both ways are there: a decode rank reads
+    from the memory of a prefill rank, and begins that itself (Mooncake's transfer engine, batch_transfer_sync_read of vllm_ascend's connector).
     """
-    groups, ways = plan["groups"], handed_over(plan)
-    if not ways:
+    groups, handed = plan["groups"], handed_over(plan)
+    if not handed:
         return dict(groups)
     names = {side: [name for name, group in groups.items() if group["role"] == side] for side in ("prefill", "decode")}
     hosts = list(dict.fromkeys(host for side in names.values() for name in side for host in groups[name]["hosts"]))
     npus = {side: {host: sorted({npu for unit in plan["hosts"][host]["units"] if unit["group"] in mine for npu in unit["npus"]}) for host in hosts}
             for side, mine in names.items()}
+    ways: dict = {}
+    for prefill, decode in handed:
+        ends = (npus["prefill"][prefill], npus["decode"][decode])
+        ways.setdefault((prefill, decode), []).append(ends)
+        ways.setdefault((decode, prefill), []).append(ends[::-1])
     kinds = {groups[name]["hardware"] for side in names.values() for name in side}
-    across = {"hosts": hosts, "hardware": kinds.pop() if len(kinds) == 1 else None, "ways": ways, "senders": npus["prefill"], "targets": npus["decode"]}
-    return {**groups, " to ".join(", ".join(side) for side in names.values()): across}
+    across = {"hosts": hosts, "hardware": kinds.pop() if len(kinds) == 1 else None, "ways": ways}
+    return {**groups, " and ".join(", ".join(side) for side in names.values()): across}
+
+
+def nodes_together(hosts, meshes: dict) -> int:
+    """Return of how many nodes the largest mesh (``meshes``) with one of the hosts is: a node that is a prefill group alone is not one alone."""
+    return max((len(group["hosts"]) for group in meshes.values() if set(hosts) & set(group["hosts"])), default=1)
 
 
 def listens(host: str, plan: dict, answer: dict) -> list:

@@ -23,6 +23,7 @@ from .judge_npu import judge_npus, number_of
 from .messages import plain
 from .preflight import now, summary
 from .prerequisites import command
+from .questions import handed_over, meshes, nodes_together
 
 SCHEMA = 1
 #: States of a group, the best one first.
@@ -34,19 +35,27 @@ NPU_CHECKS = ("npu_smi", "npu_count", "npu_health", "npu_processes")
 def status_questions(plan: dict, links: bool = True) -> dict:
     """Return host -> what ``status_info`` is asked there: ``{containers, images, links, link_questions, services, proxies, key_files}``.
 
-    ``links``: whether the network ports of the NPUs are asked; those of a group of one node, which nothing leaves, never are.
+    ``links``: whether the network ports of the NPUs are asked; those of a group of one node, which nothing leaves, never are, unless KV caches go from
+    or to it.
     ``key_files``: name of a group that this host is the head of, or of a proxy that runs there -> file on the controller with its API key.
     """
-    return {host: _questions(host, entry, plan, links) for host, entry in plan["hosts"].items()}
+    over = linked(plan) if links else set()
+    return {host: _questions(host, entry, plan, over) for host, entry in plan["hosts"].items()}
 
 
-def _questions(host: str, host_plan: dict, plan: dict, links: bool) -> dict:
+def linked(plan: dict) -> set:
+    """Return the names of the groups that need the network of their NPUs: those of several nodes, and prefill and decode where they are on different ones."""
+    groups, across = plan["groups"], {host for way in handed_over(plan) for host in way}
+    return {name for name, group in groups.items() if len(group["hosts"]) > 1 or group["role"] in ("prefill", "decode") and across & set(group["hosts"])}
+
+
+def _questions(host: str, host_plan: dict, plan: dict, over: set) -> dict:
     groups, here = plan["groups"], [proxy for proxy in (plan.get("proxies") or {}).values() if proxy["host"] == host]
     units, headed = host_plan["units"], {name: group for name, group in groups.items() if group["head"] == host}
     return {
         "containers": [entry["name"] for entry in [*units, *here]],
         "images": sorted({unit["image"] for unit in units}),
-        "links": sorted({npu for unit in units if links and len(groups[unit["group"]]["hosts"]) > 1 for npu in unit["npus"]}),
+        "links": sorted({npu for unit in units if unit["group"] in over for npu in unit["npus"]}),
         # HCCS joins the dies of a super pod without a link.
         "link_questions": ["link", "vnic"] if host_plan["hardware"] == "a3" else ["link"],
         "services": [
@@ -68,9 +77,9 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
     run, groups, hosts = plan["run"], plan["groups"], plan["hosts"]
     checks = data_folders.load_all(run.get("data_dirs") or [])[0]["checks"]
     answers = {host: Node(hostvars, host, entry) for host, entry in hosts.items()}
-    found, shown, in_front = [], {}, {}
+    found, shown, in_front, together = [], {}, {}, meshes(plan)
     for name, group in groups.items():
-        facts = {"hardware": group["hardware"], "nodes": len(group["hosts"]), "role": group["role"], "release": group["release"]}
+        facts = {"hardware": group["hardware"], "nodes": nodes_together(group["hosts"], together), "role": group["role"], "release": group["release"]}
         judges = {host: Judge(host, checks, facts, run["language"]) for host in group["hosts"]}
         mine = accept(_group_checks(name, group, judges, answers), run.get("preflight_accept") or [])
         shown[name] = _group(group, answers[group["head"]].service(name), mine)

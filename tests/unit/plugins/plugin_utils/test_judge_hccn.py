@@ -282,14 +282,19 @@ def test_the_link_of_a_node_that_is_a_prefill_group_alone_matters():
         assert [entry["status"] for entry in cluster.bad() if entry["check"] == "hccn_link"] == [status]
 
 
-def test_a_ping_from_prefill_to_decode_that_is_lost_is_named_and_is_in_the_report():
+def test_a_ping_between_prefill_and_decode_that_is_lost_is_named_and_is_in_the_report():
     cluster = apart(Cluster(2), "prefill", "decode")
     report = cluster.report()
     assert report["result"] == "pass" and report["mesh"]["mode"] == "full"
-    assert (report["mesh"]["planned"], report["mesh"]["sent"], report["mesh"]["possible"]) == (64, 64, 64)
+    assert (report["mesh"]["planned"], report["mesh"]["sent"], report["mesh"]["possible"]) == (128, 128, 128)
     (lost,) = cluster.pings(cluster.hosts[0], 3, cluster.hosts[1], 5)
     lost.update(received=0, loss_percent=100.0, status="fail")
     assert [(entry["host"], entry["check"], entry["device"]) for entry in cluster.bad()] == [("a2-node0", "hccn_ping", "npu3 -> a2-node1 npu5")]
     for ping in cluster.mesh("a2-node0")["results"]:
         ping.update(received=0, status="fail")
     assert [(entry["host"], entry["device"]) for entry in cluster.bad()] == [("a2-node0", "all NPUs -> a2-node1")]
+    # A decode rank reads from a prefill rank: that way counts by itself.
+    cluster = apart(Cluster(2), "prefill", "decode")
+    (lost,) = cluster.pings(cluster.hosts[1], 5, cluster.hosts[0], 3)
+    lost.update(received=0, loss_percent=100.0, status="fail")
+    assert [(entry["host"], entry["check"], entry["device"]) for entry in cluster.bad()] == [("a2-node1", "hccn_ping", "npu5 -> a2-node0 npu3")]

@@ -140,11 +140,12 @@ def test_a_host_of_two_groups_sends_each_ping_once():
 
 
 @pytest.mark.parametrize(("roles", "stated", "counts"), [
-    # One of each is full as a pair is, but one way; more of them are rails; a node's own group has nobody to ping.
-    (("prefill", "decode"), None, [64, 0]), (("prefill", "decode"), "rails", [16, 0]), (("prefill", "decode"), "off", [0, 0]),
-    (("prefill", "prefill", "decode", "decode"), None, [32, 32, 0, 0]), (("prefill", "decode", "serve", "serve"), "full", [64, 0, 0, 0]),
+    # One of each is full as a pair is; more of them are rails; a node's own group has nobody to ping.
+    (("prefill", "decode"), None, [64, 64]), (("prefill", "decode"), "rails", [16, 16]), (("prefill", "decode"), "off", [0, 0]),
+    (("prefill", "prefill", "decode", "decode"), None, [32, 32, 32, 32]), (("prefill", "decode", "serve", "serve"), "full", [64, 64, 0, 0]),
+    (("prefill", "prefill", "decode", "serve"), "full", [64, 64, 128, 0]),
 ])
-def test_the_npus_of_prefill_ping_those_of_decode(roles, stated, counts):
+def test_the_npus_of_prefill_and_decode_ping_each_other(roles, stated, counts):
     cluster = apart(Cluster(len(roles)), *roles)
     cluster.plan["run"]["preflight_mesh"] = stated
     pings = mesh.mesh_pings(cluster.plan, infos(cluster))
@@ -175,10 +176,10 @@ def test_lines(nodes, stated, wanted):
 
 def test_lines_of_prefill_and_decode():
     plan = apart(Cluster(4), "prefill", "prefill", "decode", "serve").plan
-    assert mesh.lines(plan) == ["a2-node0, a2-node1 to a2-node2: 32 pings from NPU to NPU, 16 a node one after the other, about 34 s; 96 of 128 pairs are "
+    assert mesh.lines(plan) == ["a2-node0, a2-node1 and a2-node2: 64 pings from NPU to NPU, 32 a node one after the other, about 67 s; 192 of 256 pairs are "
                                 "skipped (preflight_mesh=full pings them all)"]
     plan["groups"]["a2-node2"]["hardware"] = "a3"
-    assert {ping["kind"] for ping in mesh.pairs(H, questions.meshes(plan)["a2-node0, a2-node1 to a2-node2"], {}, {}, "full")} == {"roce"}
+    assert {ping["kind"] for ping in mesh.pairs(H, questions.meshes(plan)["a2-node0, a2-node1 and a2-node2"], {}, {}, "full")} == {"roce"}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (2.1, "2 s"), (119.4, "119 s"), (120, "2 min"), (3600, "60 min")])

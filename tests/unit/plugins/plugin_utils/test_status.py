@@ -11,6 +11,7 @@ import json
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import status
+from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import Cluster, apart
 from ansible_collections.ascend.vllm.tests.unit.plugins.status_cluster import CONTROLLER, HANGS, IMAGE_ID, REFUSED, Serving, done
 
 HEAD, PEER = "a2-node0", "a2-node1"
@@ -237,6 +238,21 @@ def test_links(nodes, hardware, change, wanted):
     assert (state, [(check, level) for host, check, device, level in found]) == wanted
     assert all((host, device) == (serving.hosts[1], "npu4") for host, check, device, level in found)
     assert serving.report()["nodes"][serving.hosts[1]]["units"][0]["links_up"] == (8 if hardware == "a2" else 16) - 1
+
+
+@pytest.mark.parametrize(("roles", "asked", "level"), [(("prefill", "decode"), list(range(8)), "fail"), (("serve", "serve"), [], "warn")])
+def test_the_links_of_a_node_that_is_a_prefill_group_alone_matter(roles, asked, level):
+    cluster = apart(Cluster(2), *roles)
+    plan = cluster.plan
+    assert [status.status_questions(plan)[host]["links"] for host in (HEAD, PEER)] == [asked, asked]
+    assert status.status_questions(plan, links=False)[HEAD]["links"] == []
+    cluster.port(4, PEER)["link"] = "DOWN"
+    said = {host: {"time": 0, "npu": cluster.npu(host), "hccn": cluster.hccn(host), "services": {}, "docker": {"error": None, "containers": {}, "images": {}}}
+            for host in cluster.hosts}
+    facts = {host: {"prerequisites_found": cluster.prerequisites(host), "serve_status_said": said[host]} for host in cluster.hosts}
+    report = status.build(plan, facts, CONTROLLER)
+    assert [(entry["device"], entry["status"]) for entry in report["checks"] if entry["host"] == PEER and entry["check"] == "hccn_link"
+            and entry["status"] != "pass"] == [("npu4", level)]
 
 
 def test_hccn_tool_that_is_not_there():
