@@ -25,6 +25,8 @@ DECODE = ["http://198.51.100.12:7100", "http://198.51.100.12:7101"]
 UNITS = {"prefill-rank0": "a2-node0", "decode-rank0": "a2-node1", "decode-rank1": "a2-node1", "vllm-proxy": "a2-node0"}
 #: Where prefill hands over: kv_port of the inventory.
 KV_PORT = 28000
+#: Two starts of the lab's engines, three of them on two processors.
+BACK_S = 600
 #: Pings are other tests' business.
 QUICK = ("-e", "preflight_mesh=off")
 STATUS = ("-e", "serve_status_timeout_s=15")
@@ -76,6 +78,14 @@ def again(nodes, before):
 def engines(nodes):
     """Return the engines' containers that run."""
     return [name for node in nodes.values() for name in node.check_output("docker ps --format '{{.Names}}'").split() if name != "vllm-proxy"]
+
+
+def healthy():
+    """Return whether every rank is up."""
+    try:
+        return [ask("/health", api=api, timeout=5) for api in (PREFILL, *DECODE)] == [""] * 3
+    except OSError:
+        return False
 
 
 def ready():
@@ -219,6 +229,26 @@ def test_a_second_prefill_comes_and_goes_and_the_first_is_restarted_while_a_clie
     assert again(nodes, before) == {"prefill-rank0", "vllm-proxy"}
     left = nodes["a2-node0"].check_output("docker ps -a --format '{{.Names}}'; nft list tables; ls /etc/ascend-vllm/vllm-proxy")
     assert "next" not in left and "handover" not in left, left
+
+
+@pytest.mark.extra
+def test_services_bring_back_the_group_of_a_rank_that_is_killed_and_no_other(verb, nodes, said):
+    """With no controller present; the router sends requests there again by itself."""
+    supervised = ("-e", json.dumps({"vllm_supervise": True}))
+    watched = {name: host for name, host in UNITS.items() if name != "vllm-proxy"}
+    before = started(nodes)
+    run = verb("site.yml", *QUICK, *supervised)
+    assert run.rc == 0 and not again(nodes, before), run.out[-5000:]
+    assert {nodes[host].run("systemctl is-active ascend-vllm-%s", name).stdout.strip() for name, host in watched.items()} == {"active"}
+    for unit, back in (("decode-rank1", {"decode-rank0", "decode-rank1"}), ("prefill-rank0", {"prefill-rank0"})):
+        before = started(nodes)
+        nodes[UNITS[unit]].check_output("docker kill %s", unit)
+        wait_until(lambda before=before, back=back: again(nodes, before) == back and healthy(), BACK_S, f"{', '.join(back)} run again, and no other")
+        wait_until(lambda: ready() == (1, 2), 60, "the router has all ranks")
+        assert answers(ROUTER) == said["halves"]
+    run = verb("site.yml", *QUICK)
+    assert run.rc == 0 and ready() == (1, 2), run.out[-5000:]
+    assert not [host for name, host in watched.items() if nodes[host].file(f"/etc/systemd/system/ascend-vllm-{name}.service").exists]
 
 
 def computed(api):
