@@ -131,13 +131,22 @@ def running(names, engine):
     return {name: container for name, container in found if container is not None and container["State"]["Running"]}
 
 
+def stop_time(container):
+    """Return the seconds that a container was made to get between SIGTERM and SIGKILL; 0 is a time, too."""
+    stated = (container.get("Config") or {}).get("StopTimeout")
+    return STOP_S if stated is None else stated
+
+
 def stop(containers, engine):
-    """Stop inspected containers, all at the same time: a node may have one for each rank, and an engine takes its seconds to end."""
+    """Stop inspected containers, all at the same time: a node may have one for each rank, and an engine takes its seconds to end.
+
+    Raises OSError, with the names of all that could not be stopped, when each has been tried.
+    """
     with ThreadPoolExecutor(max_workers=len(containers) or 1) as pool:
-        asked = [pool.submit(engine.stop, container["Id"], (container.get("Config") or {}).get("StopTimeout") or STOP_S)
-                 for container in containers.values()]
-    for one in asked:
-        one.result()
+        asked = {name: pool.submit(engine.stop, container["Id"], stop_time(container)) for name, container in containers.items()}
+    wrong = {name: one.exception() for name, one in asked.items() if one.exception()}
+    if wrong:
+        raise OSError("; ".join("container %s was not stopped: %s" % found for found in sorted(wrong.items())))
 
 
 def look(given, engine, ask=ask_npu.answer, proc="/proc"):
@@ -208,7 +217,7 @@ def main():
                 break
             time.sleep(LOOK_S)
     except OSError as error:
-        module.fail_json(msg="the Docker engine does not answer as it should: %s. Remedy: systemctl status docker" % error)
+        module.fail_json(msg="the Docker engine did not do what it was asked: %s. Remedy: systemctl status docker on this node" % error)
     module.exit_json(changed=bool(stopped), stopped=sorted(stopped), left=left, seconds=round(time.monotonic() - start, 1))
 
 

@@ -125,7 +125,7 @@ def meshes(plan: dict) -> dict:
     """Return name -> what of the plan ping each other by their NPUs (``mesh.pairs``): each group, and prefill and decode, between which the KV cache goes.
 
     The latter has ``ways``, ``{(host, peer): [(mine, theirs)]}`` with the physical ids of the NPUs at both ends. Both ways are there: a decode rank reads
-    from the memory of a prefill rank, and begins that itself (Mooncake's transfer engine, batch_transfer_sync_read of vllm_ascend's connector).
+    from the memory of a prefill rank, and begins that itself (batch_transfer_sync_read in vllm_ascend's kv_transfer/kv_p2p/mooncake_connector.py).
     """
     groups, handed = plan["groups"], handed_over(plan)
     if not handed:

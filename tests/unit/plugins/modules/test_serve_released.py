@@ -175,10 +175,19 @@ def test_all_that_run_are_stopped_at_the_same_time_each_with_its_own_time(ask):
     assert (again["changed"], again["stopped"], len(stopped)) == (False, [], 2)
 
 
-def test_one_that_cannot_be_stopped_is_said_in_the_engine_s_words(ask):
-    engine = FakeEngine(containers={"x": dict(inspected(), Id="x")}, stop=lambda name, seconds: (500, {"message": "did not receive an exit event"}))
-    result = ask(engine, containers=["x"], stop=True)
-    assert result["failed"] and "answered 500" in result["msg"] and "did not receive an exit event" in result["msg"] and "Remedy:" in result["msg"]
+def test_one_that_cannot_be_stopped_is_named_in_the_engine_s_words_and_the_others_are_stopped(ask):
+    stopped = []
+
+    def stop(name, seconds):
+        stopped.append((name, seconds))
+        return (500, {"message": "did not receive an exit event"}) if name == "1d" else (204, {})
+
+    # Made to be killed at once: no time is a time.
+    engine = FakeEngine(containers={"x": dict(inspected(), Id="1d", Config={"StopTimeout": 0}), "y": dict(inspected(), Id="2d")}, stop=stop)
+    result = ask(engine, containers=["x", "y"], stop=True)
+    assert sorted(stopped) == [("1d", 0), ("2d", 10)]
+    assert result["failed"] and "container x was not stopped" in result["msg"] and "container y" not in result["msg"]
+    assert "answered 500" in result["msg"] and "did not receive an exit event" in result["msg"] and "Remedy:" in result["msg"]
 
 
 def test_it_looks_until_nothing_is_left_or_the_time_is_over(ask, monkeypatch):
