@@ -22,6 +22,8 @@ MAX_FILE_BYTES = 1024 * 1024
 
 _PAIR = re.compile(r"^\s*([^=:\s][^=:]*?)\s*[=:]\s*(.*?)\s*$")
 _CONF_LINE = re.compile(r"^\s*([A-Za-z][\w.\-]*)_(\d{1,3})\s*=\s*(.*?)\s*$")
+# The tool adds a line for each of these (tool_recovery.c and tool.c of the driver).
+_LIST_KEYS = ("arp", "ip_rule", "ip_route")
 _ADDRESS_KEYS = ("address", "netmask", "gateway", "netdetect")
 
 
@@ -128,7 +130,8 @@ def parse_hccn_conf(text):
     """What hccn.conf states per device: {devices: {'<phy id>': {key: str}}, errors: [str]}.
 
     Lines are C(<key>_<phy id>=<value>) in any order, the last one perhaps without a newline. C(tls_enable) becomes
-    an int so that it compares with what the tool answers. A line that is not understood, a key given twice with
+    an int so that it compares with what the tool answers; static ARP entries, rules and routes of a device are one text of
+    several lines. A line that is not understood, a key given twice with
     different values and an address that is none (a truncated file ends in one) are errors, each with its line number.
     """
     devices = {}
@@ -149,7 +152,9 @@ def parse_hccn_conf(text):
             if value not in ("0", "1"):
                 errors.append("line %d: tls_enable_%s is neither 0 nor 1: %r" % (count, device, value[:60]))
             value = int(value) if value in ("0", "1") else None
-        if key in values and values[key] != value:
+        if key in values and key in _LIST_KEYS:
+            value = "%s\n%s" % (values[key], value)
+        elif key in values and values[key] != value:
             errors.append("line %d: %s_%s is given twice with different values" % (count, key, device))
         values[key] = value
     return {"devices": devices, "errors": errors}

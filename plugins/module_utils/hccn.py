@@ -120,11 +120,16 @@ def parse_tls(text, phy_id=None):
     return int(switch) if switch in ("0", "1") else None
 
 
+#: In the description of an NPU that is wired to another one (msprechecker of Ascend's msit, get_conn_mode).
+NPU_MARK = "AscendNPU"
+
+
 def parse_lldp(text, phy_id=None):
     """C(-lldp -g): {ifname, port_id, chassis_id, system}, each a str or None; None when there is no neighbour.
 
     ifname is the switch port as Huawei switches name it. A neighbour without one (another vendor, or another NPU
     wired back to back, whose port id is a MAC address) still tells itself by port_id and chassis_id, as printed.
+    system is its name; its description if it has no name, or if that tells an NPU.
     """
     titles = ("Port ID TLV", "Chassis ID TLV", "System Name TLV", "System Description TLV")
     found = {}
@@ -138,11 +143,12 @@ def parse_lldp(text, phy_id=None):
     ifname = _first(_IFNAME, text)
     if ifname is None and not found:
         return None
+    name, description = found.get("System Name TLV"), found.get("System Description TLV")
     return {
         "ifname": ifname,
         "port_id": found.get("Port ID TLV"),
         "chassis_id": found.get("Chassis ID TLV"),
-        "system": found.get("System Name TLV") or found.get("System Description TLV"),
+        "system": description if NPU_MARK in (description or "") else name or description,
     }
 
 

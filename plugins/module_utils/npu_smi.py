@@ -42,6 +42,8 @@ _TOOL = re.compile(r"\bnpu-smi\s+(?!Version:)(\S+)")
 _DRIVER = re.compile(r"\bVersion:\s*([^\s|]+)")
 _ERROR = re.compile(r"\bret(?:\s+is|:)\s*\(?(-\d{1,9})")
 _LONGEST_LINE = 1024
+_HEALTHS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
+_NO_SUPERPOD = 0xFFFFFFFF
 _MOST_NOTES = 20
 _MIB = 1024 * 1024
 
@@ -112,6 +114,8 @@ class _Table:
         self.idle = []
         self.warnings = []
         self.unparsed = []
+        #: Whether a row of a device was not understood.
+        self.lost = False
 
     def read(self, text):
         for line in text.splitlines():
@@ -131,6 +135,11 @@ class _Table:
         if len(self.unparsed) < _MOST_NOTES:
             self.unparsed.append(line.strip()[:200])
 
+    def lose(self, line):
+        """A row of a device that is not understood."""
+        self.lost = True
+        self.note(line)
+
     def flush(self):
         """A device whose second line never came is kept with what is known of it."""
         if self.pending is not None:
@@ -138,6 +147,10 @@ class _Table:
             self.pending = None
 
     def table_line(self, line):
+        if not line.endswith("|"):
+            # Cut off: what is left of its last number would be another one.
+            (self.note if self.process_titles else self.lose)(line)
+            return
         cells = _cells(line)
         idle = _IDLE.search(line)
         if idle:
@@ -169,7 +182,7 @@ class _Table:
             ids, middle, values = cells
             ids, name = self.split_first(ids)
         else:
-            self.note(line)
+            self.lose(line)
             return
         is_second = bool(_BUS_ID.match(middle)) or (
             self.pending is not None and _word(middle) is None and all(word.isdigit() for word in cells[0].split())
@@ -177,14 +190,14 @@ class _Table:
         if is_second:
             if self.pending is None:
                 # The tool leaves the first line out when a chip's health cannot be read: whose row it is, is not known.
-                self.note(line)
+                self.lose(line)
                 return
             self.second_row(cells[0], middle, values)
-        elif _whole(ids) is not None and name and not name.isdigit():
+        elif _whole(ids) is not None and name and (not name.isdigit() or middle in _HEALTHS):
             self.flush()
             self.first_row(int(ids), name, middle, values)
         else:
-            self.note(line)
+            self.lose(line)
 
     @staticmethod
     def split_first(cell):
@@ -301,7 +314,7 @@ def parse_info(text):
     """The table of C(npu-smi info).
 
     Returns a dict:
-    understood: bool, a header or a device row was found (an empty table is understood: no card is left).
+    understood: bool, a device row was found, or a header and no row that is not understood (an empty table is understood: no card is left).
     tool_version, driver_version: str or None, from the banner; they can differ.
     hardware: see classify.
     npus: list of {npu_id, chip_id, phy_id, name, health, bus_id, power_w (W), temperature_c, hbm_used_mb, hbm_total_mb,
@@ -320,7 +333,7 @@ def parse_info(text):
         if npu["npu_id"] not in spoken and npu["npu_id"] not in silent:
             silent.append(npu["npu_id"])
     return {
-        "understood": bool(npus) or table.header_seen,
+        "understood": bool(npus) or (table.header_seen and not table.lost),
         "tool_version": table.tool_version,
         "driver_version": table.driver_version,
         "hardware": classify(table.rows),
@@ -454,7 +467,10 @@ def parse_health(text):
 
 
 def parse_spod_info(text):
-    """C(-t spod-info -i N -c C): {sdid, size, id, server_index}, all int; None when the device has no super pod."""
+    """C(-t spod-info -i N -c C): {sdid, size, id, server_index}, each an int or None; None when the device knows no super pods.
+
+    The id of a node that is in no super pod is 0xFFFFFFFF (InvalidSuperPodID of Ascend's mind-cluster): it is None here, as is such a size.
+    """
     merged = {}
     for block in parse_blocks(text):
         merged.update(block)
@@ -464,4 +480,6 @@ def parse_spod_info(text):
         "id": _whole(merged.get("Super Pod ID", "")),
         "server_index": _whole(merged.get("Server Index", "")),
     }
-    return None if spod["id"] is None else spod
+    if spod["id"] is None:
+        return None
+    return dict((key, None if value == _NO_SUPERPOD and key in ("id", "size") else value) for key, value in spod.items())

@@ -51,6 +51,18 @@ ENTRIES = {
 }
 
 
+def outside_superpods(npu: dict) -> bool:
+    """Return whether npu_info says of an A3 that it is in no super pod (npu_smi.parse_spod_info)."""
+    superpod = npu.get("superpod")
+    return bool(superpod) and superpod.get("id") is None
+
+
+def joined(hccn: dict, npu: dict) -> list:
+    """Return the devices of hccn_info by physical id; without virtual NIC where HCCS ends with the node, whatever the virtual NIC says."""
+    found = sorted(hccn.get("devices") or [], key=lambda entry: entry["phy_id"])
+    return [{**entry, "vnic": None} for entry in found] if outside_superpods(npu) else found
+
+
 @dataclass
 class Answers:
     """The answers of one host."""
@@ -73,9 +85,14 @@ class Answers:
         """Return whether npu-smi listed NPUs: without a driver that works nothing else about the NPUs means anything."""
         return "npus" in self.npu
 
+    @property
+    def outside_superpods(self) -> bool:
+        """Return whether this A3 says that it is in no super pod."""
+        return outside_superpods(self.npu)
+
     def devices(self) -> list:
-        """Return the network ports of the NPUs that were asked, by physical id."""
-        return sorted(self.hccn.get("devices") or [], key=lambda entry: entry["phy_id"])
+        """Return the network ports of the NPUs that were asked, by physical id, as joined."""
+        return joined(self.hccn, self.npu)
 
     def own_containers(self) -> dict:
         """Return ``{name: {running, pids}}`` of the containers that belong to a deployment of this collection."""

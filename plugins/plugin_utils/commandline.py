@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 
@@ -52,6 +53,10 @@ OWNED_OPTIONS = {
 OWNED_ENV = {"VLLM_API_KEY": ("vllm_api_key_file", "a key in the environment would be readable by docker inspect")}
 
 
+#: Options whose value is a mapping: as JSON text it would be a whole that no check sees into.
+JSON_OPTIONS = ("additional-config", "compilation-config", "speculative-config")
+
+
 def option_name(key: str) -> str:
     """Return an option's name without dashes in front and with dashes inside: ``--max_num_seqs`` and ``max-num-seqs`` are one."""
     head, dot, tail = key.strip().lstrip("-").partition(".")
@@ -61,7 +66,9 @@ def option_name(key: str) -> str:
 def merge_flags(flags: dict, extra: dict, host: str, owned_by: str = "vllm_extra_args") -> tuple[dict, list]:
     """Return ``(flags, checks)``: the recipe's flags with the extra ones over them, in the recipe's order, new ones at the end.
 
-    ``None`` and ``False`` remove. An option and its ``no-`` form replace each other. What the planner owns is refused.
+    ``None`` and ``False`` remove. An option and its ``no-`` form replace each other. What the planner owns is refused. ``option.key`` changes one key
+    of an option's mapping, None removes it: vLLM would take it for a second value of the whole option, which replaces the first
+    (vllm/utils/argparse_utils.py, FlexibleArgumentParser.parse_args). JSON text of a mapping becomes the mapping.
     """
     merged = {option_name(key): value for key, value in flags.items()}
     checks = []
@@ -102,6 +109,16 @@ def merge_flags(flags: dict, extra: dict, host: str, owned_by: str = "vllm_extra
                     "correct the value.",
                 )
             )
+        elif name in JSON_OPTIONS and isinstance(value, str) and value.lstrip().startswith("{"):
+            try:
+                merged[name] = json.loads(value)
+            except ValueError as error:
+                checks.append(_wrong(host, owned_by, f"{key}: {shown(value)}, which is not JSON: {error}", "a mapping", "write it as YAML."))
+        elif "." in name:
+            if not _set_key(merged, name, value):
+                option = name.partition(".")[0]
+                checks.append(_wrong(host, owned_by, f"{key} beside --{option} {shown(merged[option])}", f"a mapping that has {name.rpartition('.')[0]}",
+                                     f"state the whole of {option} as a mapping."))
         else:
             if value is None or value is False:
                 merged.pop(name, None)
@@ -109,6 +126,28 @@ def merge_flags(flags: dict, extra: dict, host: str, owned_by: str = "vllm_extra
             merged.pop(name[3:] if name.startswith("no-") else f"no-{name}", None)
             merged[name] = value
     return {name: value for name, value in merged.items() if value is not None and value is not False}, checks
+
+
+def _wrong(host: str, owned_by: str, observed: str, expected: str, remedy: str) -> dict:
+    """Return the check for an extra option that cannot be used."""
+    return check(host, "extra_args", owned_by, observed, expected, remedy)
+
+
+def _set_key(flags: dict, name: str, value: object) -> bool:
+    """Set ``option.key.key`` in the mapping of an option, or remove it (None); False if there is something else than a mapping on the way."""
+    option, *path, last = name.split(".")
+    place = flags[option] = copy.deepcopy(flags.get(option, {}))
+    for key in path:
+        if not is_mapping(place):
+            return False
+        place = place.setdefault(key, {})
+    if not is_mapping(place):
+        return False
+    if value is None:
+        place.pop(last, None)
+    else:
+        place[last] = value
+    return True
 
 
 def _renderable(value: object) -> bool:

@@ -12,7 +12,7 @@ are settled.
 
 from __future__ import annotations
 
-from . import commandline
+from . import commandline, versions
 from .messages import check, is_mapping, shown
 
 #: Role of a group -> ``kv_role`` of its connector.
@@ -24,9 +24,13 @@ MOONCAKE_PORT, MOONCAKE_PORTS = 20000, 1000
 KV_PORT_STEP = 100
 LAST_PORT = 65535
 CONNECTOR = "MooncakeConnectorV1"
-#: Connectors of vllm-ascend that take the same sizes and ports and are asked by way of prefill first, as both proxies do.
-CONNECTORS = (CONNECTOR, "MooncakeHybridConnector")
+#: Connectors of vllm-ascend that take the same sizes and ports and are asked by way of prefill first, as both proxies do, and the first release
+#: that is known to have each (vllm_ascend/distributed/kv_transfer/__init__.py; not at v0.18.0, at v0.23.0).
+CONNECTORS = {CONNECTOR: "v0.13.0", "MooncakeHybridConnector": "v0.23.0"}
+#: Options by which the bytes of a KV cache mean something else: a block that one side writes is read as one of the other's.
+SAME_CACHE = ("block-size", "kv-cache-dtype", "dtype")
 COLOCATE_REASON = "prefill and decode are both on this host; KV transfer inside one node needs it (vllm-ascend issue 4866)"
+HOST_IP = "VLLM_HOST_IP"
 PCIE, ROCE = "HCCL_INTRA_PCIE_ENABLE", "HCCL_INTRA_ROCE_ENABLE"
 #: In a container that has its own NPUs only, they are numbered from 0; whatever is set here would name others
 #: (vllm-ascend pull requests 12959 and 16256).
@@ -78,6 +82,7 @@ def settle(groups: list, settled: dict, request: dict) -> None:
     """Settle ports and connector of every prefill and decode group, and refuse what does not go together."""
     mine = [group for group in groups if is_pd(group)]
     for group in groups:
+        _unread(group, mine, request)
         if group.blocks:
             _options(group)
     _same(mine)
@@ -100,6 +105,19 @@ def _additional(group) -> dict:
     return value if is_mapping(value) else {}
 
 
+def _unread(group, mine: list, request: dict) -> None:
+    """Warn of what an entry states and nobody reads in a group of its role."""
+    names = ("vllm_port",) if is_pd(group) else ("vllm_kv_port", "vllm_rank_port")
+    for name in [name for name in names if name in group.entry["settings"]]:
+        key = name[len("vllm_"):]
+        instead = "rank_port is the port of the first rank of each host" if is_pd(group) else "port is where the head answers"
+        group.checks.append(check(group.head, "groups", "vllm_groups", f"group {group.name}: {key} in a group of role {group.role}",
+                                  "a key that this role reads", f"remove {key} from the entry; {instead}.", "warn"))
+    if mine and not is_pd(group) and request["run"].get("vllm_proxy"):
+        group.checks.append(check(group.head, "proxy", "vllm_proxy", f"group {group.name}: role serve beside prefill and decode groups, which have the proxy",
+                                  "a proxy in front of every group", f"ask {group.name} at its own address, or plan it in an inventory of its own.", "warn"))
+
+
 def _options(group) -> None:
     """Refuse options that vLLM or vllm-ascend would refuse, or silently drop, in a group of this role.
 
@@ -113,6 +131,10 @@ def _options(group) -> None:
     if config.get("enable_kv_nz") and group.role != "decode":
         refuse(group, "pd_options", extra, f"enable_kv_nz in a group of role {group.role}", "enable_kv_nz in decode groups only", "remove it here.")
     _finegrained(group, config.get("finegrained_tp_config"))
+    speculative = group.flags.get("speculative-config")
+    if _speculated(group) == 0:
+        refuse(group, "pd_speculative", extra, f"num_speculative_tokens: {shown(speculative['num_speculative_tokens'])}", "a number of tokens, 1 or more",
+               "correct it, or remove speculative-config for no speculation.")
     if not is_pd(group):
         return
     scheduler = config.get("scheduler_config")
@@ -138,8 +160,13 @@ def _mounts(group) -> None:
 
 def _finegrained(group, sizes: object) -> None:
     """Refuse sizes of ``finegrained_tp_config`` that do not divide the DP size, and output-projection TP where it cannot be."""
+    if sizes is not None and not is_mapping(sizes):
+        refuse(group, "finegrained_tp", "vllm_extra_args", f"finegrained_tp_config: {shown(sizes)}", "a mapping of sizes", "write it as YAML.")
     for name, size in (sizes.items() if is_mapping(sizes) else ()):
-        if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            refuse(group, "finegrained_tp", "vllm_extra_args", f"{name}: {shown(size)}", "a number of NPUs, 0 for off", f"correct {name}.")
+            continue
+        if not size:
             continue
         if group.data_parallel_size % size:
             divisors = [number for number in range(1, group.data_parallel_size + 1) if group.data_parallel_size % number == 0]
@@ -166,9 +193,15 @@ def _connector(group) -> None:
     taken += [(f"kv_connector_extra_config.{side}", f"the sizes of the {side} groups") for side in KV_ROLES if is_mapping(inner) and side in inner]
     for name, instead in taken:
         refuse(group, "kv_transfer", "vllm_extra_args", f"{name} in kv-transfer-config", "nothing there that the planner computes", f"use {instead}.")
-    if stated.get("kv_connector", CONNECTOR) not in CONNECTORS:
-        refuse(group, "kv_transfer", "vllm_extra_args", f"the connector {shown(stated['kv_connector'])}", f"one of {', '.join(CONNECTORS)}",
+    if inner is not None and not is_mapping(inner):
+        refuse(group, "kv_transfer", "vllm_extra_args", f"kv_connector_extra_config: {shown(inner)}", "a mapping", "write it as YAML.")
+    connector, release = stated.get("kv_connector", CONNECTOR), group.settings["vllm_ascend_version"]
+    if connector not in CONNECTORS:
+        refuse(group, "kv_transfer", "vllm_extra_args", f"the connector {shown(connector)}", f"one of {', '.join(CONNECTORS)}",
                "the proxies ask prefill first, as these connectors want it.")
+    elif versions.older(release, CONNECTORS[connector]):
+        refuse(group, "kv_transfer", "vllm_extra_args", f"the connector {connector} with release {release}", f"release {CONNECTORS[connector]} or newer for it",
+               f"use {CONNECTOR}, or set vllm_ascend_version.")
 
 
 def _same(mine: list) -> None:
@@ -181,6 +214,7 @@ def _same(mine: list) -> None:
                    f"DP {one.data_parallel_size} x TP {one.tensor_parallel_size} as group {one.name}: the other side is told one size for all groups of "
                    f"role {group.role}",
                    "give every group of this role the same data_parallel_size and tensor_parallel_size.")
+        _same_cache(group, next(other for other in mine if other.blocks))
     for group in mine[1:]:
         for name, what in (("vllm_model", "the recipe"), ("vllm_served_model_name", "the name")):
             theirs, own = _served(mine[0], name), _served(group, name)
@@ -191,6 +225,21 @@ def _same(mine: list) -> None:
         if theirs != own:
             refuse(group, "pd_model", "vllm_api_key_file", own or "nothing", f"{theirs or 'nothing'} as group {mine[0].name}: the proxy sends one key to all",
                    "state it once for all groups of roles prefill and decode.")
+
+
+def _same_cache(group, one) -> None:
+    """Refuse a group that keeps its KV cache in another form than ``one``; say where decode ends before prefill."""
+    for name in SAME_CACHE:
+        own, theirs = group.flags.get(name), one.flags.get(name)
+        if own != theirs:
+            refuse(group, "pd_cache", "vllm_extra_args", f"{name} {'not stated' if own is None else own}",
+                   f"{'none stated' if theirs is None else theirs} as group {one.name}: what one side writes is what the other reads",
+                   f"state {name} once for all groups of roles prefill and decode, or for none.")
+    own, theirs = group.flags.get("max-model-len"), one.flags.get("max-model-len")
+    if group.role != one.role and own != theirs:
+        group.checks.append(check(
+            group.head, "pd_cache", "vllm_extra_args", f"group {group.name}: max-model-len {own or 'of the model'}",
+            f"{theirs or 'that of the model'} as group {one.name}: a request has to fit both", "state one max-model-len for both sides.", "warn"))
 
 
 def _served(group, name: str):
@@ -224,14 +273,20 @@ def colocate_env(group, host: str, env: dict) -> dict:
     return {ROCE: COLOCATE_REASON}
 
 
-def env_checks(group, host: str, env: dict) -> None:
-    """Refuse an environment that prefill-decode does not work with. Source: CANN, HCCL_INTRA_ROCE_ENABLE; vllm-ascend pull request 12959."""
+def env_checks(group, host: str, env: dict, address: str) -> None:
+    """Refuse an environment that prefill-decode does not work with; ``address``: of the host, as the plan has it.
+
+    Source: CANN, HCCL_INTRA_ROCE_ENABLE; vllm-ascend pull request 12959; vLLM's ``get_ip`` for the address of a handshake.
+    """
     if not is_pd(group):
         return
     extra = "vllm_extra_env"
     if env.get("VLLM_ASCEND_BALANCE_SCHEDULING", "0") not in ("0", ""):
         refuse(group, "balance_scheduling", extra, "VLLM_ASCEND_BALANCE_SCHEDULING is on", "no balance scheduling where prefill and decode are separated",
                f"set {extra}: {{VLLM_ASCEND_BALANCE_SCHEDULING: null}} for this group.", host)
+    if env.get(HOST_IP) != address:
+        refuse(group, "pd_options", extra, f"{HOST_IP}={env.get(HOST_IP, 'nothing')}", f"{address}: the other side fetches the KV cache from there",
+               f"remove {HOST_IP} from {extra}; vllm_local_ip states the address of a host.", host)
     if VISIBLE in env:
         refuse(group, "pd_options", extra, f"{VISIBLE}={env[VISIBLE]}", "nothing: each rank's container has its own NPUs only, numbered from 0",
                f"remove {VISIBLE}; npus of the group's entry states which NPUs it has.", host)
@@ -320,9 +375,11 @@ def _apart(group, host: str, own: tuple, taken: list, end: int) -> None:
     for first, last, what in taken:
         if low <= last and first <= high:
             where = f"{first} to {last}" if last > first else f"{first}"
+            # Below what is met, if there is room above Mooncake's ports; else above it.
+            below = f"from {end} to {first - (high - low) - 1}" if first - (high - low) - 1 >= end else f"{max(end, last + 1)} or more"
             refuse(group, "kv_ports", "vllm_kv_port", f"ports {low} to {high} on {host} meet {where}, {what}",
                    f"{high - low + 1} port(s) of its own for every host, {end} or more",
-                   f"state kv_port in the group's entry: {end} or more, {KV_PORT_STEP} or more away from the other groups of the host.", host)
+                   f"state kv_port in the group's entry: {below}, {KV_PORT_STEP} or more away from the other groups of the host.", host)
     if high > LAST_PORT:
         refuse(group, "kv_ports", "vllm_kv_port", f"ports {low} to {high}", f"ports up to {LAST_PORT}",
                f"state a lower kv_port in the group's entry: {end} or more.", host)
@@ -343,9 +400,12 @@ def _tensor_parallel(group, sides: dict) -> None:
 
 
 def _speculated(group):
-    """Return how many tokens a group speculates, None if it does not."""
+    """Return how many tokens a group speculates, None if it does not, 0 where what is stated is no number of tokens (_options has refused that)."""
     config = group.flags.get("speculative-config")
-    return config.get("num_speculative_tokens", 1) if is_mapping(config) else None
+    if not is_mapping(config):
+        return None
+    tokens = config.get("num_speculative_tokens", 1)
+    return tokens if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0 else 0
 
 
 def _speculative(group, sides: dict) -> None:
@@ -356,6 +416,8 @@ def _speculative(group, sides: dict) -> None:
     if group.role != "prefill":
         return
     own, theirs, variable = _speculated(group), _speculated(sides["decode"]), "vllm_extra_args"
+    if 0 in (own, theirs):
+        return
     if (own is None) != (theirs is None):
         refuse(group, "pd_speculative", variable, f"{own or 'no'} speculative tokens on prefill, {theirs or 'none'} on decode",
                "speculative decoding on both sides, or on neither", "state speculative-config for both sides, or remove it from both.")

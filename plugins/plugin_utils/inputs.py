@@ -23,6 +23,8 @@ from .messages import check, did_you_mean, is_list, is_mapping, known_names, nea
 #: The one specification of the public variables.
 SPECIFICATION = Path(__file__).resolve().parents[2] / "roles" / "plan" / "meta" / "argument_specs.yml"
 
+#: Variables without which all hosts do something else than what was asked for: one that is nearly such a name stops the run.
+SHAPE = ("vllm_groups", "vllm_proxy")
 #: Beside the specification. scope: ``host`` (each its own), ``group`` (all hosts of a group the same) or ``run`` (all hosts the same);
 #: entry: may be stated in an entry of vllm_groups; min and max: inclusive; form: a function below.
 RULES = {
@@ -134,7 +136,7 @@ def read_host(host: str, variables) -> tuple[dict, list, list]:
                     "a variable that the collection does not know",
                     "a variable of its reference",
                     remedy,
-                    "warn",
+                    "fail" if guess and bare[guess] in SHAPE else "warn",
                 )
             )
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from ..module_utils.hccn import NPU_MARK
 from . import mesh
 from .answers import is_mute, said
 from .judge_group import common
@@ -91,7 +92,7 @@ def _lldp(judge, lldp, device: str, hccs: bool) -> dict:
     neighbour = str(lldp.get("ifname") or lldp.get("port_id") or "").strip()
     if not neighbour:
         return judge.found("hccn_lldp", "silent", "no neighbour", "the port of a switch", device, hccs)
-    if NPU_PORT.match(neighbour) or (MAC_PORT.match(neighbour) and not lldp.get("system")):
+    if NPU_MARK in str(lldp.get("system") or "") or NPU_PORT.match(neighbour) or (MAC_PORT.match(neighbour) and not lldp.get("system")):
         return judge.found("hccn_lldp", "back_to_back", f"port {neighbour} of another NPU: wired back to back", "the port of a switch", device, hccs)
     return judge.passed("hccn_lldp", neighbour, "the port of a switch", device)
 
@@ -197,7 +198,10 @@ def _superpods(hosts: list, judges: dict, answers: dict) -> list:
     ids = {host: (answers[host].npu.get("superpod") or {}).get("id") for host in hosts}
     wanted, found = common(ids), []
     for host, value in ids.items():
-        if value is None:
+        if answers[host].outside_superpods:
+            alone = all(answers[other].outside_superpods for other in hosts)
+            found.append(judges[host].found("hccn_superpod", "none" if alone else "differs", "in no super pod", "the super pod of the group"))
+        elif value is None:
             found.append(judges[host].found("hccn_superpod", "not_told", "no super pod id", "the super pod of the group"))
         else:
             like = next(name for name, other in ids.items() if other == wanted)

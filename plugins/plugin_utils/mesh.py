@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 
-from .answers import is_mute
+from .answers import is_mute, joined
 from .questions import meshes
 
 #: Seconds of one ping of hccn_tool: 3 packets, one a second (measured by users of real nodes; facts of the tool's source).
@@ -110,14 +110,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def mesh_pings(plan: dict, answers: dict) -> dict:
+def mesh_pings(plan: dict, answers: dict, npu_answers: dict | None = None) -> dict:
     """Return host -> what hccn_ping is to send from it: ``[{phy_id, address, kind}]`` over all of its groups, each once.
 
-    ``answers`` is host -> result of hccn_info. A peer NPU whose address is not known is left to the judge.
+    ``answers`` is host -> result of hccn_info, ``npu_answers`` host -> result of npu_info. A peer NPU whose address is not known is left to the judge.
     """
     hosts = plan["hosts"]
     npus = {name: entry["npus"] for name, entry in hosts.items()}
-    devices = {name: (answers.get(name) or {}).get("devices") or [] for name in hosts}
+    devices = {name: joined(answers.get(name) or {}, (npu_answers or {}).get(name) or {}) for name in hosts}
     return {host: _host_pings(host, plan, npus, devices) for host in hosts}
 
 

@@ -372,7 +372,7 @@ def _command(group: Group, settled: dict, request: dict) -> list:
         own, reasons = _environment(group, settled[block.host])
         env, found = commandline.merge_env(own, extra[block.host], block.host)
         group.checks += found + commandline.env_ranges(env, block.host)
-        disaggregation.env_checks(group, block.host, env)
+        disaggregation.env_checks(group, block.host, env, settled[block.host].local_ip)
         group.envs[block.host] = (env, {name: reason for name, reason in reasons.items() if env.get(name) == own[name]})
     facts = {
         "release": group.settings["vllm_ascend_version"],

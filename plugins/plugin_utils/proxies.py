@@ -26,9 +26,9 @@ PROMETHEUS_PORT, BELOW_MOONCAKE = 29000, 19000
 
 
 def choose(groups: list, settled: dict, request: dict) -> dict | None:
-    """Return ``{kind, host, port, next_port, prometheus_port, policy, image, groups, pd}``, or None where no proxy is planned.
+    """Return ``{kind, host, port, next_port, prometheus_port, policy, image, stated, groups, pd}``, or None where no proxy is planned.
 
-    host is the stated one, else the head of the first group behind the proxy; groups are those behind it.
+    stated is vllm_proxy itself; host is the stated one, else the head of the first group behind the proxy; groups are those behind it.
     """
     stated = request["run"].get("vllm_proxy")
     halves = [group for group in groups if disaggregation.is_pd(group)]
@@ -45,7 +45,7 @@ def choose(groups: list, settled: dict, request: dict) -> dict | None:
         settings["prometheus_port"] = BELOW_MOONCAKE if PROMETHEUS_PORT < max(ends, default=0) else PROMETHEUS_PORT
     if settings["next_port"] is None and halves:
         settings["next_port"] = settings["port"] + 1
-    return {**settings, "groups": behind, "pd": bool(halves)}
+    return {**settings, "stated": stated or {}, "groups": behind, "pd": bool(halves)}
 
 
 def ports(proxy: dict) -> list:
@@ -108,6 +108,10 @@ def judge(proxy: dict, members: list) -> None:
             first.head, "proxy", "vllm_api_key_file",
             f"a key for the ranks, and port {proxy['port']} of {proxy['host']}, at which {proxy['kind']} asks for none",
             "clients that are meant to be served", "keep the port to their network, or put a reverse proxy that checks keys in front.", "warn"))
+    if proxy["kind"] == "vllm-ascend" and proxy["stated"].get("policy"):
+        first.checks.append(check(
+            first.head, "proxy", "vllm_proxy", f"policy: {proxy['policy']} with kind: vllm-ascend, which has one way of choosing", "a policy that somebody reads",
+            "remove policy, or set kind: vllm-router.", "warn"))
     for group in [] if proxy["pd"] else groups:
         if group.settings["vllm_tls_certificate_file"]:
             refuse(group, "vllm_tls_certificate_file", f"group {group.name}: TLS behind the proxy", "no TLS there: the proxy speaks HTTP to its backends",
@@ -118,6 +122,7 @@ def judge(proxy: dict, members: list) -> None:
 def _replica(group, first, host: str, refuse) -> None:
     """Refuse a serve group that is no replica of the first one, or that does not answer to the proxy's host."""
     for variable, own, theirs in (
+        ("vllm_model", *(entry.recipe.weights.get("id") if entry.recipe else None for entry in (group, first))),
         ("vllm_served_model_name",
          *(entry.settings["vllm_served_model_name"] or (entry.recipe.served_model_name if entry.recipe else None) for entry in (group, first))),
         ("vllm_api_key_file", *(entry.settings["vllm_api_key_file"] for entry in (group, first))),

@@ -79,6 +79,13 @@ def build(groups, hostvars) -> dict:
         # It may run on a host that no entry has, which the plan has to know as well.
         used.add(proxy.get("host"))
     request["hosts"] = [host for host in members if host in used]
+    idle = [host for host in members if host not in used]
+    if request["groups"] and idle and not request["checks"]:
+        remedy = "add them to an entry, or ignore this if they are meant to have nothing to do."
+        observed = f"{', '.join(idle)}: in no entry"
+        request["checks"].append(
+            check(idle[0], "host_unused", "vllm_groups", observed, f"every host of {GROUP} in an entry", remedy, "warn")
+        )
     request["discover"] = [
         host
         for host in request["hosts"]
@@ -131,14 +138,14 @@ def _entries(entries: list, groups, members: list) -> tuple[list, list]:
         if (
             not is_mapping(entry)
             or not isinstance(entry.get("name"), str)
-            or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", entry["name"])
+            or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", entry["name"])
         ):
             found = shown(entry.get("name")) if is_mapping(entry) else shown(entry)
             checks.append(
                 _wrong(
                     members[0],
                     f"{label}: {found} as its name",
-                    "a name of small letters, digits, dots, dashes and underscores",
+                    "a name of small letters, digits, dots, dashes and underscores, 63 at most",
                     "give every entry a name.",
                 )
             )
@@ -174,6 +181,9 @@ def _entry(entry: dict, name: str, groups, members: list, known_members: set) ->
 
     table = inputs.entry_options()
     known = ["name", "hosts_from", "role", "npus", *table]
+    for key in ("role", "hosts_from"):
+        if key in entry and not entry[key]:
+            refuse(f"{key}: {shown(entry[key])}", f"{key} with a value", f"give it one, or leave {key} out.")
     role = entry.get("role") or "serve"
     if role not in ROLES:
         refuse(f"the role {role!r}", known_names(ROLES), f"{did_you_mean(role, ROLES)}known: {', '.join(ROLES)}.")
@@ -183,7 +193,7 @@ def _entry(entry: dict, name: str, groups, members: list, known_members: set) ->
         refuse(
             f"hosts_from: {source!r}, an inventory group without hosts",
             "an inventory group with hosts",
-            f"{did_you_mean(source, groups.keys())}put the hosts into it.",
+            f"{'' if isinstance(source, str) and source in groups else did_you_mean(source, groups.keys())}put the hosts into it.",
         )
     for host in hosts:
         if host not in known_members:

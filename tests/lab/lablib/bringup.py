@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from pathlib import Path
 
-from lablib import access, engine_image, host, layers, network, node_image, nodes, rootfs, services, shape
+from lablib import access, engine_image, host, kept_layers, layers, network, node_image, nodes, rootfs, services, shape
 from lablib.host import Engine
-from lablib.places import CACHE, LAB_SOURCE, LOGS, RUN, STATE, cached, content_key, emulator_dir, remove_tree
+from lablib.places import CACHE, LAB_SOURCE, LOGS, RUN, STATE, cached, content_key, emulator_dir, is_cached, remove_tree
 from lablib.say import LabError, run_logged, say, step
 
 _STATE_FILE = RUN / "lab.json"
+#: The layers of the engine image, diff_id -> digest: what `lab down` may keep of a node's engine.
+_LAYERS_FILE = RUN / "layers.json"
 #: Seconds between two packets of a ping, as the real tool is taken to send them.
 PACKET_INTERVAL_S = 1.0
 
@@ -80,10 +83,11 @@ def inputs_key() -> str:
     )  # fmt: skip
 
 
-def up(lab: shape.Shape, replace: bool, packet_interval_s: float | None = None) -> None:
+def up(lab: shape.Shape, replace: bool, packet_interval_s: float | None = None, unpacked: bool = False) -> None:
     """Brings up a lab of this shape, or keeps the one that is there.
 
     ``packet_interval_s``: the pace of pings; None leaves that of a lab that is kept and gives a new one the default.
+    ``unpacked``: a new lab's nodes have the engine image's layers that an earlier lab's nodes unpacked, if there are any.
     """
     there = running()
     if there and not replace:
@@ -109,7 +113,7 @@ def up(lab: shape.Shape, replace: bool, packet_interval_s: float | None = None) 
     model = None if lab.light else _build_all()
     image = node_image.load(engine)
     try:
-        _start(Running(lab, engine, inputs_key(), packet_interval_s or PACKET_INTERVAL_S), image, model)
+        _start(Running(lab, engine, inputs_key(), packet_interval_s or PACKET_INTERVAL_S), image, model, unpacked)
     except BaseException:
         say("bringing the lab up failed; `lab down` removes what there is")
         raise
@@ -153,7 +157,7 @@ def set_packet_interval(there: Running, seconds: float) -> None:
     say(f"pings now send one packet every {seconds:g} s")
 
 
-def _start(run: Running, image: str, model: Path | None) -> None:
+def _start(run: Running, image: str, model: Path | None, unpacked: bool = False) -> None:
     """``model``: the folder the hub serves; None in a light lab."""
     lab, engine = run.lab, run.engine
     # Recorded before the first thing is made: whatever happens from here on, `lab down` finds the engine.
@@ -166,6 +170,9 @@ def _start(run: Running, image: str, model: Path | None) -> None:
     if model:
         say("starting registry and hub")
         services.start(engine, image, _registry_storage(), model)
+        _LAYERS_FILE.write_text(json.dumps({layer.diff_id: layer.digest for layer in engine_image.layers()}))
+        if unpacked:
+            _give_layers(lab)
     say(f"starting {lab}: {', '.join(node.name for node in lab.nodes)}")
     nodes.start(engine, image, lab)
     if model:
@@ -173,6 +180,36 @@ def _start(run: Running, image: str, model: Path | None) -> None:
         push_engine_image()
     nodes.wait(engine, lab)
     say(f"the lab is up: {lab}; variables for Ansible: {access.VARIABLES}")
+
+
+def _kept_layers(of: dict[str, str]) -> tuple[str, str]:
+    """Kind and key of the cached folder that has these layers unpacked."""
+    return "unpacked", content_key(*of.values())
+
+
+def _give_layers(lab: shape.Shape) -> None:
+    """Gives every node's engine the layers that an earlier one unpacked; none of them may have started."""
+    wanted = json.loads(_LAYERS_FILE.read_text())
+    source = CACHE.joinpath(*_kept_layers(wanted))
+    with ThreadPoolExecutor() as pool:
+        given = list(pool.map(lambda node: kept_layers.copy(source, nodes.folder(node) / "docker", wanted), lab.nodes))
+    say("the nodes have the image's layers of an earlier lab" if all(given) else "no layers of an earlier lab are kept: the nodes unpack them")
+
+
+def _keep_layers() -> None:
+    """Keeps the image's layers of the first node that has them all, unless they are kept. The nodes' engines have ended."""
+    try:
+        wanted = json.loads(_LAYERS_FILE.read_text())
+    except (OSError, ValueError):
+        return
+    if is_cached(*_kept_layers(wanted)):
+        return
+    having = [engine for engine in sorted((RUN / "nodes").glob("*/docker")) if kept_layers.has(engine, wanted)]
+    if having:
+        try:
+            cached(*_kept_layers(wanted), lambda part: kept_layers.copy(having[0], part, wanted))
+        except (OSError, subprocess.CalledProcessError) as error:
+            say(f"the image's layers are not kept for later labs: {error}")
 
 
 def _registry_storage() -> Path:
@@ -259,5 +296,6 @@ def tear_down(quiet: bool = False) -> None:
     elif not quiet:
         say("no engine of a lab answers")
     host.stop_own_engine()
+    _keep_layers()
     host.unmount_below(RUN)
     remove_tree(RUN)

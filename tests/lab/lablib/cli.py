@@ -43,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
         help=f"pace of the emulator's pings, at once if this lab is up already (default: ${_INTERVAL_VARIABLE}, "
         f"else unchanged, and {bringup.PACKET_INTERVAL_S:g} in a new lab)",
     )  # fmt: skip
+    up.add_argument(
+        "--unpacked", action="store_true",
+        help="the engines of a new lab's nodes have the image's layers that those of an earlier lab unpacked, if any are kept: a pull takes seconds",
+    )  # fmt: skip
     up.set_defaults(run=_up)
 
     down = commands.add_parser("down", help="remove the lab; what took long to build stays")
@@ -113,7 +117,7 @@ def _up(options: argparse.Namespace) -> None:
     if options.packet_interval is not None and not 0.002 <= options.packet_interval <= 60:
         raise LabError(f"--packet-interval {options.packet_interval:g}: from 0.002 to 60 seconds")
     with bringup.only_one():
-        bringup.up(lab, options.replace, options.packet_interval)
+        bringup.up(lab, options.replace, options.packet_interval, options.unpacked)
 
 
 def _down(options: argparse.Namespace) -> None:

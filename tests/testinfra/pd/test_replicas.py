@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Two replicas behind the router: a client asks all the time while one of them is stopped, started anew, upgraded; none of its requests fails.
 
-Each test takes the replicas as the one before it left them: both serve.
+The first test deploys them; each other one takes the replicas as the one before it left them: both serve.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import yaml
 
 from conftest import NODES, PROJECT, Requests, ask, complete, inspect, wait_until
 
+# One rank of prefill and two of decode are in `make test`, which have everything but an upgrade beside others that serve.
+pytestmark = pytest.mark.extra
 INVENTORY = PROJECT / "molecule" / "pd" / "replicas"
 ROUTER = "http://198.51.100.11:1999"
 #: Pings are other tests' business.
@@ -50,7 +52,9 @@ BOTH = ["http://198.51.100.11:8000", "http://198.51.100.12:8000"]
 GROUPS = yaml.safe_load((INVENTORY / "group_vars" / "vllm.yml").read_text())["vllm_groups"]
 
 
-def test_the_router_counts_both_and_answers(nodes):
+def test_site_serves_both_behind_one_address(verb, nodes):
+    run = verb("site.yml", *QUICK)
+    assert run.rc == 0, run.out[-5000:]
     assert backends() == BOTH and complete(api=ROUTER)
     proxy = inspect(nodes["a2-node0"], "vllm-proxy")
     host = proxy["HostConfig"]
@@ -101,7 +105,6 @@ def test_both_are_upgraded_one_after_the_other_while_a_client_asks(verb, nodes):
         assert argv[argv.index("--max-num-seqs") + 1] == "12"
 
 
-@pytest.mark.extra
 def test_one_replica_alone_is_upgraded_while_a_client_asks(verb, nodes):
     before = started(nodes)
     with Requests(clients=2, tokens=8, api=ROUTER) as clients:
@@ -111,7 +114,6 @@ def test_one_replica_alone_is_upgraded_while_a_client_asks(verb, nodes):
     assert [now == then for now, then in zip(started(nodes), before)] == [True, False, True]
 
 
-@pytest.mark.extra
 def test_an_upgrade_that_fails_in_the_second_group_brings_both_back_and_no_request_fails(verb, nodes):
     wrong = [{**GROUPS[0], "extra_args": {"max-num-seqs": 10}}, {**GROUPS[1], "extra_args": {"no-such-option": 1}}]
     with Requests(clients=2, tokens=8, api=ROUTER) as clients:
@@ -123,7 +125,6 @@ def test_an_upgrade_that_fails_in_the_second_group_brings_both_back_and_no_reque
     assert "no-such-option" not in str([inspect(nodes[name], f"replica{number}-rank0")["Config"]["Cmd"] for number, name in enumerate(NODES)])
 
 
-@pytest.mark.extra
 def test_a_gate_that_the_second_group_does_not_pass_brings_both_back(verb, nodes, reports):
     """Each group is measured before the next one is taken out: the first is quick enough for its baseline, the second can never be."""
     given, directory = reports
@@ -144,7 +145,6 @@ def test_a_gate_that_the_second_group_does_not_pass_brings_both_back(verb, nodes
     assert backends() == BOTH and complete(api=ROUTER)
 
 
-@pytest.mark.extra
 def test_a_key_is_asked_for_and_shown_nowhere(verb, nodes, tmp_path):
     key = "lab-key-5d2c"
     (tmp_path / "key").write_text(key + "\n")
@@ -170,7 +170,6 @@ def ready():
         return False
 
 
-@pytest.mark.extra
 def test_the_router_comes_back_when_it_is_killed(verb, nodes):
     nodes["a2-node0"].check_output("docker kill -s KILL vllm-proxy; docker start vllm-proxy")
     wait_until(ready, 60, "the router is ready")

@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Prefill on one node and decode, two ranks, on the other: the KV cache really goes from one to the other, and the answers are those of one instance.
 
-The replicas' tests come first and leave nothing; each test here takes the halves as the one before it left them: they serve.
+The replicas' tests come first, where they run, and leave nothing; each test here takes the halves as the one before it left them: they serve.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import tarfile
 
 import pytest
 
-from conftest import PROJECT, Requests, ask, complete, inspect, lab, wait_until
+from conftest import LAB_TOOL, PROJECT, Requests, ask, complete, copy, inspect, lab, wait_until
 
 INVENTORY = PROJECT / "molecule" / "pd" / "halves"
 REPLICAS = PROJECT / "molecule" / "pd" / "replicas"
@@ -143,6 +144,49 @@ def test_a_second_run_changes_nothing(verb, nodes):
     before = started(nodes)
     run = verb("site.yml", *QUICK)
     assert run.rc == 0 and [run.recap(name)["changed"] for name in nodes] == [0, 0] and not again(nodes, before), run.out[-4000:]
+
+
+@pytest.mark.extra
+def test_preflight_of_what_serves_has_both_sides_ping_each_other(verb, reports):
+    given, directory = reports
+    run = verb("ascend.vllm.preflight", *given)
+    assert run.rc == 0, run.out[-5000:]
+    mesh = json.loads((directory / "preflight.json").read_text())["mesh"]
+    assert mesh["sent"] == mesh["planned"] > 0
+    assert {(ping["host"], ping["peer"]) for ping in mesh["pings"]} == {("a2-node0", "a2-node1"), ("a2-node1", "a2-node0")}
+
+
+@pytest.mark.extra
+def test_logs_have_every_rank_and_the_proxy(verb, reports):
+    given, directory = reports
+    run = verb("ascend.vllm.logs", *given)
+    assert run.rc == 0, run.out[-4000:]
+    (found,) = directory.glob("logs-*.tar.gz")
+    with tarfile.open(found) as bundle:
+        names = bundle.getnames()
+    assert not [unit for unit, host in UNITS.items() if not any(host in name and unit in name for name in names)], names
+
+
+@pytest.mark.extra
+def test_benchmark_and_evaluate_ask_the_proxy(verb, nodes, sets, lm_eval, reports):
+    """The records have the name of the decode group, on whose head the clients run; both ranks of decode have done what was asked."""
+    given, directory = reports
+    earlier = [moved(api) for api in DECODE]
+    # `sets` has put the questions on the head of the replicas.
+    for name in ("test.jsonl", "train.jsonl"):
+        copy(LAB_TOOL.parent / "sets" / "gsm8k_lab" / name, nodes["a2-node1"], f"{sets}/{name}")
+    run = verb("ascend.vllm.benchmark", "-e", "benchmark_num_prompts=6", "-e", "benchmark_input_len=16", "-e", "benchmark_output_len=8", *given)
+    assert run.rc == 0 and ROUTER in run.text, run.out[-4000:]
+    (record,) = json.loads((directory / "benchmark.json").read_text())["records"]
+    assert (record["samples"]["done"], record["samples"]["failed"]) == (6, 0) and record["performance"]["output_throughput"] > 0
+    short = ("-e", "evaluate_sets=gsm8k_random", "-e", "evaluate_min_model_len=512", "-e", "evaluate_concurrency=2", "-e", "evaluate_max_tokens=16",
+             "-e", json.dumps({"evaluate_extra_flags": {"num_fewshot": 1}}))  # fmt: skip
+    run = verb("ascend.vllm.evaluate", *short, *given)
+    assert run.rc == 0, run.out[-4000:]
+    (record,) = json.loads((directory / "evaluate.json").read_text())["records"]
+    assert record["gate"]["outcome"] == "none" and record["samples"]["done"] == 8
+    assert {path.parent.name for path in (directory / "results").glob("*/*.json")} == {"decode"}
+    assert all(now > then for api, past in zip(DECODE, earlier) for now, then in zip(moved(api), past))
 
 
 @pytest.mark.extra
@@ -339,6 +383,29 @@ def test_a_stop_of_all_leaves_nothing(verb, nodes):
     ports = " or ".join(f"sport = :{port}" for port in (1999, 29000, 7100, 7101, KV_PORT))
     for node in nodes.values():
         assert node.run(f"ss -ltnH '( {ports} )'").stdout == "" and node.run("docker ps -q").stdout == ""
+
+
+@pytest.mark.extra
+def test_two_groups_of_each_side_are_upgraded_one_after_the_other_while_a_client_asks(verb, nodes):
+    two = json.dumps({"vllm_groups": [
+        {"name": "prefill", "hosts_from": "prefill", "role": "prefill", "data_parallel_size": 1, "npus": [0], "kv_port": KV_PORT},
+        {"name": "prefill1", "hosts_from": "prefill", "role": "prefill", "data_parallel_size": 1, "npus": [1], "data_parallel_rpc_port": 13390},
+        {"name": "decode", "hosts_from": "decode", "role": "decode", "data_parallel_size": 1, "npus": [0], "kv_port": 28100},
+        {"name": "decode1", "hosts_from": "decode", "role": "decode", "data_parallel_size": 1, "npus": [1], "data_parallel_rpc_port": 13390},
+    ]})  # fmt: skip
+    units = {"prefill-rank0": "a2-node0", "prefill1-rank0": "a2-node0", "decode-rank0": "a2-node1", "decode1-rank0": "a2-node1"}
+    run = verb("site.yml", *QUICK, "-e", two)
+    assert run.rc == 0 and ready() == (2, 2), run.out[-5000:]
+    with Requests(clients=1, tokens=2, pause=3.0, api=ROUTER) as clients:
+        changed = json.dumps({"vllm_extra_args": {"max-model-len": 16384, "dtype": "float32", "max-num-seqs": 12}})
+        run = verb("ascend.vllm.upgrade", *QUICK, "-e", two, "-e", changed)
+        assert run.rc == 0 and ready() == (2, 2), run.out[-5000:]
+    assert set(clients.outcomes) == {"answered"}, clients.said
+    argv = {unit: inspect(nodes[host], unit)["Config"]["Cmd"] for unit, host in units.items()}
+    assert {unit: words[words.index("--max-num-seqs") + 1] for unit, words in argv.items()} == dict.fromkeys(units, "12")
+    left = nodes["a2-node0"].check_output("docker ps -a --format '{{.Names}}'; nft list tables; ls /etc/ascend-vllm/vllm-proxy")
+    assert "next" not in left and "handover" not in left, left
+    assert verb("ascend.vllm.stop", "-e", two).rc == 0 and not engines(nodes)
 
 
 @pytest.mark.extra

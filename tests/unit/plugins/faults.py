@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.ascend.vllm.plugins.plugin_utils import mesh
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, GIB, IMAGE
 
 MISSING_HERE = {"present": False, "id": None, "registry": None}
@@ -57,6 +58,15 @@ def all_ports(c, **answer):
     for host in c.hosts:
         for entry in c.hccn(host)["devices"]:
             entry.update(answer)
+
+
+def outside_superpods(c):
+    """No node is in a super pod, and the pings go the way that is left."""
+    for host in c.hosts:
+        c.npu(host)["superpod"].update(id=None, size=None)
+    pings = mesh.mesh_pings(c.plan, {host: c.hccn(host) for host in c.hosts}, {host: c.npu(host) for host in c.hosts})
+    for host in c.hosts:
+        c.mesh(host)["results"] = [{**ping, "sent": 3, "received": 3, "loss_percent": 0.0, "rtt_ms": 0.08, "status": "pass", "text": ""} for ping in pings[host]]
 
 
 def without_address(c):
@@ -161,6 +171,7 @@ FAULTS = {
     ("hccn_lldp", "silent"): ("npu2", lambda c: c.port(2).update(lldp=None)),
     ("hccn_superpod", "differs"): ("", lambda c: c.npu()["superpod"].update(id=8)),
     ("hccn_superpod", "not_told"): ("", lambda c: c.npu().update(superpod=None)),
+    ("hccn_superpod", "none"): ("", outside_superpods),
     ("hccn_unique", "twice"): ("npu2", lambda c: (c.port(2).update(ip="10.20.0.14"), c.hccn()["hccn_conf"]["devices"]["2"].update(address="10.20.0.14"))),
     ("hccn_subnet", "alone"): ("npu2", lambda c: (c.port(2).update(netmask="255.255.255.0"),
                                                   c.hccn()["hccn_conf"]["devices"]["2"].update(netmask="255.255.255.0"))),
@@ -173,7 +184,7 @@ FAULTS = {
     ("hccn_ping", "no_address"): ("npu0 -> a2-node1 npu2", without_address, 0),
 }
 #: Faults that another machine than an A2 pair has.
-SHAPES = {("hccn_superpod", "differs"): (2, "a3"), ("hccn_superpod", "not_told"): (2, "a3")}
+SHAPES = {("hccn_superpod", "differs"): (2, "a3"), ("hccn_superpod", "not_told"): (2, "a3"), ("hccn_superpod", "none"): (2, "a3")}
 #: Faults that are told on the controller.
 OF_THE_RUN = {("workers", "too_few"): {"forks": 1}}
 #: What is rightly found beside a fault: checks on the same host, or on the peers (named with an @).
@@ -185,4 +196,5 @@ BESIDE = {
     ("hccn_address", "none"): {"hccn_ping@"},
     ("hccn_ping", "no_address"): {"hccn_ping", "hccn_address@"},
     ("hccn_tls", "all_on"): {"hccn_tls@"},
+    ("hccn_superpod", "none"): {"hccn_superpod@"},
 }

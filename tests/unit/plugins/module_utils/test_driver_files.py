@@ -125,6 +125,15 @@ def test_hccn_conf_twice_the_same_is_no_error():
     assert driver_files.parse_hccn_conf("address_0=198.51.100.80\naddress_0=198.51.100.80\n")["errors"] == []
 
 
+@pytest.mark.parametrize("key", ["arp", "ip_rule", "ip_route"])
+def test_hccn_conf_has_a_line_for_each_of_these(key):
+    text = "address_0=198.51.100.80\n%s_0=-i eth0 -s 10.20.11.11 aa\n%s_0=-i eth0 -s 10.20.11.12 bb\n" % (key, key)
+    assert driver_files.parse_hccn_conf(text) == {
+        "devices": {"0": {"address": "198.51.100.80", key: "-i eth0 -s 10.20.11.11 aa\n-i eth0 -s 10.20.11.12 bb"}},
+        "errors": [],
+    }
+
+
 def test_read_hccn_conf(tmp_path):
     path = tmp_path / "hccn.conf"
     missing = driver_files.read_hccn_conf(str(path))

@@ -36,6 +36,21 @@ Port ID TLV
 \tMAC: aa:bb:cc:00:00:01
 End of LLDPDU TLV
 """
+LLDP_NPU = """\
+Chassis ID TLV
+\tMAC: fc:18:03:57:0b:30
+Port ID TLV
+\tMAC: fc:18:03:57:0b:30
+Time to Live TLV
+\t120
+System Name TLV
+\tsealos.hub
+System Description TLV
+\tAscendNPU Linux 4.19.90
+Management Address TLV
+\tIPv4: 172.16.36.101
+End of LLDPDU TLV
+"""
 VNIC = "vnic link status: UP\nvnic ipaddr: 192.168.7.190\nvnic netmask: 255.255.0.0\n"
 
 NOT_PRESET_IP = "Get ipconf failed, because no ip was preset there!\n"
@@ -86,6 +101,11 @@ def test_lldp_of_a_switch():
 def test_lldp_of_another_npu_has_no_switch_port():
     lldp = answer("lldp", LLDP_BACK_TO_BACK)["value"]
     assert lldp["ifname"] is None and lldp["port_id"] == "MAC: aa:bb:cc:00:00:01" == lldp["chassis_id"]
+
+
+def test_lldp_of_another_npu_that_tells_its_name_says_what_it_is():
+    lldp = answer("lldp", LLDP_NPU)["value"]
+    assert (lldp["ifname"], lldp["system"]) == (None, "AscendNPU Linux 4.19.90")
 
 
 def test_several_devices_in_one_text_are_told_apart_by_their_own_number():

@@ -499,6 +499,45 @@ def test_spod_info():
     text = "\tSDID                           : 169148427\n\tSuper Pod Size : 384\n\tSuper Pod ID : 2\n\tServer Index : 40\n"
     assert npu_smi.parse_spod_info(text) == {"sdid": 169148427, "size": 384, "id": 2, "server_index": 40}
     assert npu_smi.parse_spod_info("This device does not support querying spod-info.\n") is None
+    outside = "\tSDID : 4290773003\n\tSuper Pod Size : 4294967295\n\tSuper Pod ID : 4294967295\n\tServer Index : 1023\n"
+    assert npu_smi.parse_spod_info(outside) == {"sdid": 4290773003, "size": None, "id": None, "server_index": 1023}
+
+
+@pytest.mark.parametrize("text", [A2_SIXTEEN, A3], ids=["A2", "A3"])
+def test_a_row_that_is_cut_off_says_nothing(text):
+    """Whatever the last number is cut to, it is another one."""
+    whole = {npu["hbm_total_mb"] for npu in npu_smi.parse_info(text)["npus"]}
+    assert None not in whole
+    for end in range(len(text)):
+        info = npu_smi.parse_info(text[:end])
+        assert {npu["hbm_total_mb"] for npu in info["npus"]} <= whole | {None}, text[:end]
+        assert not {process["pid"] for npu in info["npus"] for process in npu["processes"]} - {
+            process["pid"] for npu in npu_smi.parse_info(text)["npus"] for process in npu["processes"]}
+
+
+CARD_310 = """\
++------------------------------------------------------------------------------+
+| npu-smi 21.0.3.1                     Version: 21.0.3.1                       |
++-------------------+-----------------+----------------------------------------+
+| NPU     Name      | Health          | Power(W)          Temp(C)              |
+| Chip    Device    | Bus-Id          | AICore(%)         Memory-Usage(MB)     |
++===================+=================+========================================+
+| 0       310       | OK              | 12.8              58                   |
+| 0       0         | NA              | 0                 5324 / 8192          |
++===================+=================+========================================+
+"""
+
+
+def test_a_name_of_digits_alone():
+    """MindX SDK's documents: an Ascend 310."""
+    info = npu_smi.parse_info(CARD_310)
+    assert [(npu["npu_id"], npu["chip_id"], npu["name"], npu["health"]) for npu in info["npus"]] == [(0, 0, "310", "OK")]
+    assert (info["hardware"], info["unparsed"]) == ("unknown", [])
+
+
+def test_a_header_with_rows_that_are_not_understood_is_not_understood():
+    info = npu_smi.parse_info(CARD_310.replace("| 0       310 ", "| zero    310 "))
+    assert info["npus"] == [] and not info["understood"] and len(info["unparsed"]) == 2
 
 
 @pytest.mark.parametrize("text, value", [("12", 12), ("-5", -5), ("12.5", 12.5), ("NA", None), ("-", None), ("", None), ("1e5", None), ("0x10", None)])

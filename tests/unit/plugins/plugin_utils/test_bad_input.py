@@ -241,3 +241,10 @@ def test_an_unknown_variable_warns_and_changes_nothing(hosts, planned):
         (host, "warn", "vllm_prot") for host in PAIR
     ]
     assert "did you mean 'vllm_port'?" in result["checks"][0]["remedy"]
+
+
+@pytest.mark.parametrize(("name", "meant"), [("vllm_group", "vllm_groups"), ("vllm_grups", "vllm_groups"), ("vllm_proxi", "vllm_proxy")])
+def test_a_misspelt_variable_without_which_the_hosts_would_do_something_else_stops(hosts, planned, bad, name, meant):
+    found = bad(planned(hosts(2, **{name: [{"name": "one"}]})))
+    assert {(check["device"], check["status"]) for check in found} == {(name, "fail")}
+    assert f"did you mean '{meant}'?" in found[0]["remedy"]

@@ -26,7 +26,12 @@ RECIPE = {"seed": 1024, "trust-remote-code": True, "max-model-len": 16384, "spec
         ),
         ({"no-trust-remote-code": None}, RECIPE),
         ({"speculative-config": {"method": "x"}}, {**RECIPE, "speculative-config": {"method": "x"}}),
-        ({"compilation-config.cudagraph_mode": "NONE"}, {**RECIPE, "compilation-config.cudagraph_mode": "NONE"}),
+        ({"compilation-config.cudagraph_mode": "NONE"}, {**RECIPE, "compilation-config": {"cudagraph_mode": "NONE"}}),
+        ({"compilation_config.pass_config.fuse": False}, {**RECIPE, "compilation-config": {"pass_config": {"fuse": False}}}),
+        ({"speculative-config.num_speculative_tokens": 1}, {**RECIPE, "speculative-config": {"method": "mtp", "num_speculative_tokens": 1}}),
+        ({"speculative-config.method": None}, {**RECIPE, "speculative-config": {}}),
+        ({"speculative-config": '{"method": "eagle"}'}, {**RECIPE, "speculative-config": {"method": "eagle"}}),
+        ({"compilation-config": "3"}, {**RECIPE, "compilation-config": "3"}),
     ],
 )
 def test_flags_merged(extra, wanted):

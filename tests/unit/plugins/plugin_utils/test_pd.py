@@ -203,7 +203,8 @@ def test_a_single_rank_states_no_rank(hosts, planned, bad, any_size):
         # Ports.
         (({"kv_port": 30000},), {}, "vllm_kv_port", "group prefill1: ports 30000 to 30015 on a3-node0 meet 20000 to 35999, Mooncake's", "36000 or more"),
         (({}, {}, {"kv_port": 35990}), {}, "vllm_kv_port", "group decode: ports 35990 to 36005 on a3-node2 meet 20000 to 35999", "36000 or more"),
-        (({"kv_port": 59990},), {}, "vllm_kv_port", "ports 59990 to 60005 on a3-node0 meet 60000 to 60031, HCCL's ports of group prefill1", "36000 or more"),
+        (({"kv_port": 59990},), {}, "vllm_kv_port", "ports 59990 to 60005 on a3-node0 meet 60000 to 60031, HCCL's ports of group prefill1",
+         "from 36000 to 59984"),
         (({}, {"kv_port": 65530}), {}, "vllm_kv_port", "ports 65530 to 65545", "lower kv_port"),
         (({"kv_port": 13380},), {}, "vllm_kv_port", "meet 13389, vllm_data_parallel_rpc_port 13389 of group prefill1", "36000 or more"),
         (({"kv_port": 7090},), {}, "vllm_kv_port", "meet 7100, vllm_rank_port 7100 of group prefill1", "36000 or more"),
@@ -249,6 +250,31 @@ def test_a_single_rank_states_no_rank(hosts, planned, bad, any_size):
         (({"extra_args": {"kv-transfer-config": "{}"}},), {}, "vllm_extra_args", "kv-transfer-config: '{}' (a text)", "YAML"),
         (({"extra_args": {"kv-transfer-config": {"kv_connector": "MooncakeLayerwiseConnector"}}},), {}, "vllm_extra_args", "MooncakeLayerwiseConnector",
          "prefill first"),
+        (({"extra_args": {"kv-transfer-config": {"kv_connector": "MooncakeHybridConnector"}}},), {}, "vllm_extra_args",
+         "group prefill1: the connector MooncakeHybridConnector with release v0.13.0", "use MooncakeConnectorV1"),
+        (({"extra_args": {"kv-transfer-config": {"kv_connector_extra_config": "x"}}},), {}, "vllm_extra_args", "kv_connector_extra_config: 'x'", "YAML"),
+        # One key of an option, and JSON text, are seen into as the whole mapping is.
+        (({}, {}, {"extra_args": {"kv-transfer-config.kv_role": "kv_producer"}}), {}, "vllm_extra_args", "group decode: kv_role in kv-transfer-config",
+         "the role of the group's entry"),
+        (({"extra_args": {"additional-config.recompute_scheduler_enable": True}},), {}, "vllm_extra_args", "group prefill1: recompute_scheduler_enable",
+         "decode groups' entries"),
+        (({"extra_args": {"additional-config": '{"enable_balance_scheduling": true}'}},), {}, "vllm_extra_args", "group prefill1: balance scheduling",
+         "remove"),
+        (({"extra_args": {"speculative-config": '{"method": "mtp", "num_speculative_tokens": 3}'}},), {}, "vllm_extra_args",
+         "group prefill1: num_speculative_tokens 3", "set num_speculative_tokens: 1"),
+        (({"extra_args": {"speculative-config.num_speculative_tokens": "1"}},), {}, "vllm_extra_args", "num_speculative_tokens: '1' (a text)", "correct it"),
+        (({}, {}, {"extra_args": {"speculative-config.num_speculative_tokens": 0}}), {}, "vllm_extra_args", "num_speculative_tokens: 0", "correct it"),
+        (({}, {}, {"extra_args": {"additional-config.finegrained_tp_config": "x"}}), {}, "vllm_extra_args", "finegrained_tp_config: 'x'", "YAML"),
+        (({}, {}, {"extra_args": {"additional-config.finegrained_tp_config.lmhead_tensor_parallel_size": "16"}}), {}, "vllm_extra_args",
+         "lmhead_tensor_parallel_size: '16' (a text)", "correct lmhead"),
+        # What one side writes is what the other reads.
+        (({}, {}, {"extra_args": {"block-size": 64}}), {}, "vllm_extra_args", "group decode: block-size 64", "block-size once"),
+        (({}, {}, {"extra_args": {"kv-cache-dtype": "fp8"}}), {}, "vllm_extra_args", "group decode: kv-cache-dtype fp8", "kv-cache-dtype once"),
+        (({}, {}, {"extra_env": {"VLLM_HOST_IP": "127.0.0.1"}}), {}, "vllm_extra_env", "group decode: VLLM_HOST_IP=127.0.0.1", "vllm_local_ip"),
+        (({}, {}, {"extra_env": {"VLLM_HOST_IP": None}}), {}, "vllm_extra_env", "group decode: VLLM_HOST_IP=nothing", "vllm_local_ip"),
+        # An entry that says nothing where it says something.
+        (({"role": ""},), {}, "vllm_groups", "group prefill1: role: ''", "leave role out"),
+        (({"hosts_from": []},), {}, "vllm_groups", "group prefill1: hosts_from: []", "leave hosts_from out"),
         (({"extra_env": {"VLLM_ASCEND_BALANCE_SCHEDULING": "1"}},), {}, "vllm_extra_env", "group prefill1: VLLM_ASCEND_BALANCE_SCHEDULING is on", "null"),
         (({"extra_env": {"ASCEND_RT_VISIBLE_DEVICES": "0"}},), {}, "vllm_extra_env", "group prefill1: ASCEND_RT_VISIBLE_DEVICES=0",
          "npus of the group's entry"),
@@ -263,6 +289,31 @@ def test_refused(hosts, planned, bad, changes, variables, device, observed, reme
     mine = [check for check in found if check["device"] == device]
     assert observed in mine[0]["observed"] and remedy in mine[0]["remedy"], found
     assert all(check["observed"].count("group ") and check["expected"] and check["host"] in hostvars for check in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "variables", "host", "observed"),
+    [
+        (({"port": 8000},), {}, "a3-node0", "group prefill1: port in a group of role prefill"),
+        (({}, {}, {"extra_args": {"max-model-len": 8192}}), {}, "a3-node2", "group decode: max-model-len 8192"),
+        ((), {"vllm_proxy": {"kind": "vllm-ascend", "policy": "random"}}, "a3-node0", "policy: random with kind: vllm-ascend"),
+    ],
+)
+def test_what_is_said_and_does_not_stop(hosts, planned, bad, changes, variables, host, observed):
+    result = planned(*a3_inventory(hosts, *changes, **variables))
+    assert bad(result) == []
+    assert [(check["host"], check["remedy"] != "") for check in result["checks"] if check["status"] == "warn" and observed in check["observed"]] == [(host, True)]
+
+
+def test_a_group_beside_the_halves_and_a_host_without_a_group_are_said(hosts, planned, bad):
+    hostvars, groups = a3_inventory(hosts)
+    entries = hostvars["a3-node0"]["vllm_groups"]
+    for values in hostvars.values():
+        values["vllm_groups"] = entries[:1] + entries[2:]
+    result = planned(hostvars, groups)
+    assert bad(result) == []
+    (found,) = [check for check in result["checks"] if check["check"] == "host_unused"]
+    assert (found["host"], found["status"], found["observed"]) == ("a3-node1", "warn", "a3-node1: in no entry")
 
 
 def test_all_problems_of_all_groups_are_said_at_once(hosts, planned, bad):

@@ -175,6 +175,8 @@ def test_a_proxy_that_cannot_be(hosts, planned, bad, proxy, device, observed, re
 
 @pytest.mark.parametrize(("changes", "variables", "device", "observed"), [
     (({}, {"served_model_name": "x"}), {}, "vllm_served_model_name", "group west: x"),
+    (({}, {"model": "deepseek_v3_1_w8a8", "ascend_version": "v0.23.0"}), {"vllm_served_model_name": "one"}, "vllm_model",
+     "group west: Eco-Tech/DeepSeek-V3.1"),
     (({"bind_address": "127.0.0.1"}, {"bind_address": "127.0.0.1"}), {}, "vllm_bind_address", "group west: 127.0.0.1, with the proxy on a2-node0"),
     (({}, {}), {"vllm_proxy": {"kind": "vllm-ascend"}}, "vllm_proxy", "without prefill and decode groups"),
     (({}, {"api_key_file": "/keys/west"}), {}, "vllm_api_key_file", "group west: /keys/west"),
