@@ -136,6 +136,8 @@ def _wrong(host: str, owned_by: str, observed: str, expected: str, remedy: str) 
 def _set_key(flags: dict, name: str, value: object) -> bool:
     """Set ``option.key.key`` in the mapping of an option, or remove it (None); False if there is something else than a mapping on the way."""
     option, *path, last = name.split(".")
+    if value is None and option not in flags:
+        return True
     place = flags[option] = copy.deepcopy(flags.get(option, {}))
     for key in path:
         if not is_mapping(place):

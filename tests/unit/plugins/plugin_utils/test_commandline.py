@@ -30,6 +30,7 @@ RECIPE = {"seed": 1024, "trust-remote-code": True, "max-model-len": 16384, "spec
         ({"compilation_config.pass_config.fuse": False}, {**RECIPE, "compilation-config": {"pass_config": {"fuse": False}}}),
         ({"speculative-config.num_speculative_tokens": 1}, {**RECIPE, "speculative-config": {"method": "mtp", "num_speculative_tokens": 1}}),
         ({"speculative-config.method": None}, {**RECIPE, "speculative-config": {}}),
+        ({"hf-overrides.x": None}, RECIPE),
         ({"speculative-config": '{"method": "eagle"}'}, {**RECIPE, "speculative-config": {"method": "eagle"}}),
         ({"compilation-config": "3"}, {**RECIPE, "compilation-config": "3"}),
     ],
@@ -77,7 +78,8 @@ def test_what_the_planner_owns_is_refused(option, instead, value):
     assert checks[0]["remedy"].startswith(instead)
 
 
-@pytest.mark.parametrize("extra", [{"q": "x"}, {"": 1}, {"Max Len": 1}, {"a": {1, 2}}, {"a": "x\0"}])
+@pytest.mark.parametrize("extra", [{"q": "x"}, {"": 1}, {"Max Len": 1}, {"a": {1, 2}}, {"a": "x\0"}, {"speculative-config": "{method: mtp}"},
+                                   {"abc": 1, "abc.key": 2}, {"abc": {"d": 1}, "abc.d.e": 2}])
 def test_options_that_nobody_can_write_are_refused(extra):
     _flags, checks = commandline.merge_flags({}, extra, "h")
     assert len(checks) == 1
