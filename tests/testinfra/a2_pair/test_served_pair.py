@@ -108,14 +108,6 @@ def test_check_mode_on_a_served_pair_changes_nothing(playbook, picture):
     assert picture() == before
 
 
-def test_verify_alone(playbook):
-    """ansible-playbook ascend.vllm.verify shows the completion, and what else it asked for."""
-    run = playbook("ascend.vllm.verify")
-    assert run.rc == 0, run.out
-    for words in ("completion: ", "api_models", "chat_answers", "stream_answers", "rank_answers"):
-        assert words in run.text, words
-
-
 def test_a_benchmark_makes_the_baseline_of_its_load_and_is_judged_by_it(playbook, tmp_path):
     """vllm bench serve in the head's container; the second run, against a baseline that the site cannot reach, fails."""
     load = ("-e", "benchmark_request_rates=inf", "-e", "benchmark_num_prompts=6", "-e", "benchmark_input_len=16", "-e", "benchmark_output_len=8",

@@ -15,7 +15,7 @@ import pytest
 from conftest import answers, complete, inspect
 from test_a_gates import record_of
 
-# On the pair of a2_pair, `make test` verifies and runs a benchmark; here are all of them.
+# On the pair of a2_pair, `make test` deploys, which verifies, and runs a benchmark; here are all of them.
 pytestmark = pytest.mark.extra
 QUICK = ("-e", "preflight_mesh=off")
 LOAD = ("-e", "benchmark_num_prompts=6", "-e", "benchmark_input_len=16", "-e", "benchmark_output_len=8")

@@ -465,7 +465,7 @@ def test_what_a_killed_engine_had_is_removed_before_the_nodes_start(no_lab, monk
         out = listed if args[1] == "ls" and listed in there else inspected if args[1] == "inspect" and args[2] in there else ""
         return subprocess.CompletedProcess(args, 0 if out or args[1] == "ls" else 1, out, "")
 
-    def start(run, image, model):
+    def start(run, image, model, unpacked):
         assert not there, calls
 
     monkeypatch.setattr(host.Engine, "call", call)
