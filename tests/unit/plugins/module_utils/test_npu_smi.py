@@ -578,10 +578,11 @@ def test_damaged_tables_never_raise():
 
 
 def test_megabytes_of_rubbish_are_read_in_linear_time():
-    started = time.monotonic()
+    # Processor time: others may have the processors.
+    started = time.process_time()
     for piece in ("x" * 1000000, "9" * 1000000, "| " * 400000, ("|" + " 9 /" * 200 + "\n") * 1200, "\n" * 1000000, " " * 1000000):
         check_shape(npu_smi.parse_info(piece))
         npu_smi.parse_mapping(piece)
         npu_smi.parse_blocks(piece)
         npu_smi.parse_error(piece, 0)
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30

@@ -286,7 +286,7 @@ def test_a_decode_rank_is_asked_what_it_serves_and_for_no_completion(probe, name
         return (200,) if asked.path == "/health" else (200, {"data": [{"id": name} for name in names]})
 
     with web_server(answer) as server:
-        result = probe(inspected(), url=server.url, model="m", completion=False)
+        result = probe(inspected(), url=server.url, model="m", completion=False, slice_s=20 if phase == "ready" else 1)
         assert {asked.path for asked in server.asked} == {"/health", "/v1/models"}
     assert (result["phase"], result["health"]) == (phase, 200)
     assert phase == "ready" or "/v1/models has " in result["error"]
