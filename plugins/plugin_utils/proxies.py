@@ -110,8 +110,8 @@ def judge(proxy: dict, members: list) -> None:
             "clients that are meant to be served", "keep the port to their network, or put a reverse proxy that checks keys in front.", "warn"))
     if proxy["kind"] == "vllm-ascend" and proxy["stated"].get("policy"):
         first.checks.append(check(
-            first.head, "proxy", "vllm_proxy", f"policy: {proxy['policy']} with kind: vllm-ascend, which has one way of choosing", "a policy that somebody reads",
-            "remove policy, or set kind: vllm-router.", "warn"))
+            first.head, "proxy", "vllm_proxy", f"policy: {proxy['policy']} with kind: vllm-ascend, which has one way of choosing",
+            "a policy that somebody reads", "remove policy, or set kind: vllm-router.", "warn"))
     for group in [] if proxy["pd"] else groups:
         if group.settings["vllm_tls_certificate_file"]:
             refuse(group, "vllm_tls_certificate_file", f"group {group.name}: TLS behind the proxy", "no TLS there: the proxy speaks HTTP to its backends",

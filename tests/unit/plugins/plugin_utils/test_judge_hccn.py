@@ -79,7 +79,8 @@ def test_good_hccs(device, hardware, good):
 @pytest.mark.parametrize(("lldp", "wanted"), [
     ({"ifname": "400GE1/1/5:1"}, "pass"), ({"ifname": "Ethernet12", "system": None}, "pass"), ({"port_id": "swp3"}, "pass"),
     ({"port_id": "MAC: 00:11:22:33:44:55", "system": "leaf1"}, "pass"), ({"port_id": "MAC: 00:11:22:33:44:55"}, "fail"), ({"ifname": "eth3"}, "fail"),
-    ({"port_id": "MAC: 00:11:22:33:44:55", "system": "AscendNPU Linux 4.19.90"}, "fail"), ({"port_id": "Ifname: eth0"}, "fail"), ({"ifname": "npu2"}, "fail"), ({"ifname": None, "port_id": None}, "warn"), (None, "warn"), ({"ifname": " "}, "warn"),
+    ({"port_id": "MAC: 00:11:22:33:44:55", "system": "AscendNPU Linux 4.19.90"}, "fail"),
+    ({"port_id": "Ifname: eth0"}, "fail"), ({"ifname": "npu2"}, "fail"), ({"ifname": None, "port_id": None}, "warn"), (None, "warn"), ({"ifname": " "}, "warn"),
 ])
 def test_what_is_behind_a_port(lldp, wanted):
     cluster = Cluster()
