@@ -28,7 +28,7 @@ def probe(run_module, tmp_path, monkeypatch):
     monkeypatch.setattr(serve_probe, "LOOK_S", 0.01)
     quiet_proxies(monkeypatch)
 
-    def run(container, log=b"", slice_s=0.03, url=None, **parameters):
+    def run(container, log=b"", slice_s=0.5, url=None, **parameters):
         path = str(tmp_path / "d.sock")
         with unix_server(path, FakeEngine(containers={NAME: container} if container else {}, logs={NAME: log})):
             result = run_module(serve_probe, units={NAME: url}, docker_socket=path, slice_s=slice_s, **parameters)
