@@ -42,7 +42,9 @@ _TOOL = re.compile(r"\bnpu-smi\s+(?!Version:)(\S+)")
 _DRIVER = re.compile(r"\bVersion:\s*([^\s|]+)")
 _ERROR = re.compile(r"\bret(?:\s+is|:)\s*\(?(-\d{1,9})")
 _LONGEST_LINE = 1024
+# The words of the column Health (npu-smi reference, npu-smi info).
 _HEALTHS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
+# InvalidSuperPodID of Ascend's mind-cluster.
 _NO_SUPERPOD = 0xFFFFFFFF
 _MOST_NOTES = 20
 _MIB = 1024 * 1024
@@ -469,7 +471,7 @@ def parse_health(text):
 def parse_spod_info(text):
     """C(-t spod-info -i N -c C): {sdid, size, id, server_index}, each an int or None; None when the device knows no super pods.
 
-    The id of a node that is in no super pod is 0xFFFFFFFF (InvalidSuperPodID of Ascend's mind-cluster): it is None here, as is such a size.
+    The id of a node that is in no super pod is 0xFFFFFFFF: it is None here, as is such a size.
     """
     merged = {}
     for block in parse_blocks(text):

@@ -24,11 +24,13 @@ MOONCAKE_PORT, MOONCAKE_PORTS = 20000, 1000
 KV_PORT_STEP = 100
 LAST_PORT = 65535
 CONNECTOR = "MooncakeConnectorV1"
-#: Connectors of vllm-ascend that take the same sizes and ports and are asked by way of prefill first, as both proxies do, and the first release
-#: that is known to have each (vllm_ascend/distributed/kv_transfer/__init__.py; not at v0.18.0, at v0.23.0).
-CONNECTORS = {CONNECTOR: "v0.13.0", "MooncakeHybridConnector": "v0.23.0"}
-#: Options by which the bytes of a KV cache mean something else: a block that one side writes is read as one of the other's.
-SAME_CACHE = ("block-size", "kv-cache-dtype", "dtype")
+#: Connectors of vllm-ascend that take the same sizes and ports and are asked by way of prefill first, as both proxies do -> the first release that
+#: registers it (vllm_ascend/distributed/__init__.py, from v0.14.0rc1 on vllm_ascend/distributed/kv_transfer/__init__.py, at each tag).
+CONNECTORS = {CONNECTOR: "v0.11.0rc0", "MooncakeHybridConnector": "v0.20.2rc1"}
+#: Options by which the bytes of a KV cache mean something else -> the first release that lets the sides differ in it; None: none does. A decode rank
+#: copies as many bytes a block as its own blocks have; of another block size it is told since v0.23.0rc1 (mooncake_connector.py: ``block_len`` where
+#: ``batch_transfer_sync_read`` is called, and ``remote_block_size`` in ``_local_kernel_ids_for_shard``).
+SAME_CACHE = {"block-size": "v0.23.0rc1", "kv-cache-dtype": None, "dtype": None}
 COLOCATE_REASON = "prefill and decode are both on this host; KV transfer inside one node needs it (vllm-ascend issue 4866)"
 HOST_IP = "VLLM_HOST_IP"
 PCIE, ROCE = "HCCL_INTRA_PCIE_ENABLE", "HCCL_INTRA_ROCE_ENABLE"
@@ -113,7 +115,7 @@ def _unread(group, mine: list, request: dict) -> None:
         instead = "rank_port is the port of the first rank of each host" if is_pd(group) else "port is where the head answers"
         group.checks.append(check(group.head, "groups", "vllm_groups", f"group {group.name}: {key} in a group of role {group.role}",
                                   "a key that this role reads", f"remove {key} from the entry; {instead}.", "warn"))
-    if mine and not is_pd(group) and request["run"].get("vllm_proxy"):
+    if mine and not is_pd(group) and request["run"].get("vllm_proxy") is not None:
         group.checks.append(check(group.head, "proxy", "vllm_proxy", f"group {group.name}: role serve beside prefill and decode groups, which have the proxy",
                                   "a proxy in front of every group", f"ask {group.name} at its own address, or plan it in an inventory of its own.", "warn"))
 
@@ -133,7 +135,7 @@ def _options(group) -> None:
     _finegrained(group, config.get("finegrained_tp_config"))
     speculative = group.flags.get("speculative-config")
     if _speculated(group) == 0:
-        refuse(group, "pd_speculative", extra, f"num_speculative_tokens: {shown(speculative['num_speculative_tokens'])}", "a number of tokens, 1 or more",
+        refuse(group, "speculative_tokens", extra, f"num_speculative_tokens: {shown(speculative['num_speculative_tokens'])}", "a number of tokens, 1 or more",
                "correct it, or remove speculative-config for no speculation.")
     if not is_pd(group):
         return
@@ -229,9 +231,10 @@ def _same(mine: list) -> None:
 
 def _same_cache(group, one) -> None:
     """Refuse a group that keeps its KV cache in another form than ``one``; say where decode ends before prefill."""
-    for name in SAME_CACHE:
+    for name, since in SAME_CACHE.items():
         own, theirs = group.flags.get(name), one.flags.get(name)
-        if own != theirs:
+        told = since and not any(versions.older(side.settings["vllm_ascend_version"], since) for side in (group, one))
+        if own != theirs and not told:
             refuse(group, "pd_cache", "vllm_extra_args", f"{name} {'not stated' if own is None else own}",
                    f"{'none stated' if theirs is None else theirs} as group {one.name}: what one side writes is what the other reads",
                    f"state {name} once for all groups of roles prefill and decode, or for none.")

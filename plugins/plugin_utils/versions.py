@@ -1,7 +1,7 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Order of Ascend version numbers: 24.1.rc3 is older than 24.1.0, and 25.0.rc1 is older than 25.0.rc1.1."""
+"""Order of Ascend version numbers: 24.1.rc3 is older than 24.1.0, and 25.0.rc1 is older than 25.0.rc1.1. v0.23.0rc1, as vllm-ascend writes it, is 0.23.0.rc1."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _PART = re.compile(r"(rc|beta|alpha)\.?(\d+)|(\d+)", re.IGNORECASE)
 _VERSION = re.compile(r"v?\d+(\.(\d+|(rc|beta|alpha|b|t)\.?\d+))*", re.IGNORECASE)
 #: rc.3 is one word: rc3.
 _DOTTED = re.compile(r"([a-z])\.(?=\d)", re.IGNORECASE)
+_JOINED = re.compile(r"(?<=\d)(?=rc\d)", re.IGNORECASE)
 #: A release candidate comes before the number in its place; a build (b999) says nothing about age.
 _BEFORE = {"alpha": -3, "beta": -2, "rc": -1}
 
 
 def key(text: object):
     """Return a sort key of a version such as ``25.3.rc1``, or None if it is none."""
-    stated = str(text or "").strip()
+    stated = _JOINED.sub(".", str(text or "").strip())
     if not _VERSION.fullmatch(stated):
         return None
     parts = []

@@ -68,6 +68,22 @@ def test_two_super_pods_are_refused(preflight):  # noqa: F811
 
 
 @pytest.mark.extra
+def test_two_a3_nodes_in_no_super_pod_are_joined_by_roce(preflight):  # noqa: F811
+    """HCCS ends with each node then, whatever the virtual NICs say: their NPUs are pinged and judged by RoCE, and it is said."""
+    for node in ("a3-node0", "a3-node1"):
+        lab("fault", node, "clear")
+        lab("fault", node, "set", "superpod-id", "id=4294967295")
+    run, report, _page = preflight(inventory=lab("inventory").strip())
+    assert run.rc == 0, run.out[-3000:]
+    assert {(check["host"], check["check"], check["status"]) for check in not_passed(report)} == {
+        (node, "hccn_superpod", "warn") for node in ("a3-node0", "a3-node1")}, described(not_passed(report))
+    assert report["mesh"]["sent"] == report["mesh"]["planned"] and {ping["kind"] for ping in report["mesh"]["pings"]} == {"roce"}
+    lab("fault", "a3-node1", "set", "roce-down")
+    run, report, _page = preflight(inventory=lab("inventory").strip())
+    assert run.rc != 0 and ("a3-node1", "hccn_link", "fail") in {(check["host"], check["check"], check["status"]) for check in not_passed(report)}
+
+
+@pytest.mark.extra
 def test_four_a2_nodes_on_rails(shape, preflight):  # noqa: F811
     """Four nodes: rails by default, which says what it skips, and uses every NPU and every node pair."""
     run, report, _page = preflight("-e", "preflight_mesh=", "-e", "vllm_data_parallel_size=4", inventory=shape("a2", 4))

@@ -17,7 +17,7 @@ import yaml
 
 from conftest import NODES, PROJECT, Requests, ask, complete, inspect, wait_until
 
-# One rank of prefill and two of decode are in `make test`, which have everything but an upgrade beside others that serve.
+# In `make test` the router has prefill and decode behind it (test_z_halves.py).
 pytestmark = pytest.mark.extra
 INVENTORY = PROJECT / "molecule" / "pd" / "replicas"
 ROUTER = "http://198.51.100.11:1999"

@@ -31,6 +31,8 @@ HEALTH_WORDS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
 
 Context = collections.namedtuple("Context", "paths stored")
 # parameters: {name: (default, help)}; a default of None means it must be given, or is worked out by the fault.
+#: What a node that is in no super pod says of id and size (npu_chip_info_ext.c prints an unsigned number; mind-cluster, InvalidSuperPodID).
+NO_SUPERPOD = 0xFFFFFFFF
 Fault = collections.namedtuple("Fault", "name help parameters overlay apply undo target generations")
 
 FAULTS = {}
@@ -190,6 +192,8 @@ def _output(kind):
 
 def _superpod(state, values):
     state["superpod"]["id"] = whole(values, "id")
+    if state["superpod"]["id"] == NO_SUPERPOD:
+        state["superpod"]["size"] = NO_SUPERPOD
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -595,7 +599,7 @@ for _kind, _help in (("garbled", "half of the characters lost"), ("non-utf8", "b
     fault("output-" + _kind, "a tool's output: " + _help, OUTPUT, overlay=_output(_kind))
 fault("output-huge", "a tool prints megabytes", dict(OUTPUT, lines=("60000", "lines of 84 bytes")), overlay=_output("huge"))
 fault("tool-hangs", "a tool hangs", dict(OUTPUT, seconds=("86400", "for so long")), overlay=_output("hang"))
-fault("superpod-id", "the node belongs to another super pod", {"id": ("1", "super pod id")}, overlay=_superpod,
+fault("superpod-id", "the node belongs to another super pod", {"id": ("1", "super pod id; %d: none" % NO_SUPERPOD)}, overlay=_superpod,
       apply=_apply_superpod, undo=_undo_superpod, generations=("a3",))
 
 

@@ -270,6 +270,7 @@ def test_a_single_rank_states_no_rank(hosts, planned, bad, any_size):
         # What one side writes is what the other reads.
         (({}, {}, {"extra_args": {"block-size": 64}}), {}, "vllm_extra_args", "group decode: block-size 64", "block-size once"),
         (({}, {}, {"extra_args": {"kv-cache-dtype": "fp8"}}), {}, "vllm_extra_args", "group decode: kv-cache-dtype fp8", "kv-cache-dtype once"),
+        (({}, {}, {"extra_args": {"dtype": "float32"}}), {}, "vllm_extra_args", "group decode: dtype float32", "dtype once"),
         (({}, {}, {"extra_env": {"VLLM_HOST_IP": "127.0.0.1"}}), {}, "vllm_extra_env", "group decode: VLLM_HOST_IP=127.0.0.1", "vllm_local_ip"),
         (({}, {}, {"extra_env": {"VLLM_HOST_IP": None}}), {}, "vllm_extra_env", "group decode: VLLM_HOST_IP=nothing", "vllm_local_ip"),
         # An entry that says nothing where it says something.
@@ -306,7 +307,29 @@ def test_what_is_said_and_does_not_stop(hosts, planned, bad, changes, variables,
     assert [(check["host"], check["remedy"] != "") for check in said] == [(host, True)]
 
 
-def test_a_group_beside_the_halves_and_a_host_without_a_group_are_said(hosts, planned, bad):
+@pytest.mark.parametrize(("release", "option", "differs"), [
+    ("v0.22.1rc1", {"block-size": 64}, True), ("v0.23.0rc1", {"block-size": 64}, False), ("v0.23.0", {"block-size": 64}, False),
+    ("v0.23.0", {"dtype": "float32"}, True), ("v0.19.1rc1", {"kv-transfer-config": {"kv_connector": "MooncakeHybridConnector"}}, True),
+    ("v0.20.2rc1", {"kv-transfer-config": {"kv_connector": "MooncakeHybridConnector"}}, False)])
+def test_what_a_release_of_the_connector_can(hosts, planned, bad, any_size, release, option, differs):
+    """Source: vllm-ascend's mooncake_connector.py and the connectors that it registers, tag by tag."""
+    recipe = json.loads(json.dumps(ANY_SIZE["any_size"]["roles"]))
+    for side in recipe.values():
+        side["releases"] = {release: next(iter(side["releases"].values()))}
+    result = planned(*a3_inventory(hosts, {}, {}, {"extra_args": option}, **any_size(roles=recipe), vllm_ascend_version=release))
+    assert [check["host"] for check in bad(result)] == ["a3-node2"] * differs
+
+
+def test_a_serve_group_beside_the_halves_is_not_behind_their_proxy(hosts, planned, bad):
+    hostvars, groups = a3_inventory(hosts, {}, {"role": "serve", "data_parallel_size": 4, "tensor_parallel_size": 4, "rank_port": 7300}, vllm_proxy={})
+    result = planned(hostvars, groups)
+    assert bad(result) == []
+    said = [check["observed"] for check in result["checks"] if check["status"] == "warn" and check["host"] == "a3-node1"]
+    assert "group prefill2: rank_port in a group of role serve" in said
+    assert "group prefill2: role serve beside prefill and decode groups, which have the proxy" in said
+
+
+def test_a_host_without_a_group_is_said(hosts, planned, bad):
     hostvars, groups = a3_inventory(hosts)
     entries = hostvars["a3-node0"]["vllm_groups"]
     for values in hostvars.values():

@@ -23,10 +23,16 @@ def test_order(left):
 
 @pytest.mark.parametrize(("one", "other"), [
     ("24.1.RC3", "24.1.rc3"), ("24.1.rc.3", "24.1.rc3"), ("V25.5.0", "25.5"), ("v25.5.0.0", "25.5.0"), (" 25.5.1 ", "25.5.1"), (25, "25.0"),
-    ("24.1.rc3.b060", "24.1.rc3"), ("1.41", "1.41"),
+    ("24.1.rc3.b060", "24.1.rc3"), ("1.41", "1.41"), ("v0.23.0rc1", "0.23.0.rc1"),
 ])
 def test_equal(one, other):
     assert [versions.older(*pair) for pair in ((one, other), (other, one))] == [False, False]
+
+
+def test_releases_of_vllm_ascend():
+    order = ["v0.11.0rc0", "v0.11.0", "v0.13.0rc3", "v0.13.0", "v0.19.1rc1", "v0.20.2rc1", "v0.22.1rc1", "v0.23.0rc1", "v0.23.0"]
+    assert [versions.older(one, other) for one, other in zip(order, order[1:])] == [True] * 8
+    assert not any(versions.older(other, one) for one, other in zip(order, order[1:]))
 
 
 def test_docker_and_python_versions_are_no_decimal_numbers():
