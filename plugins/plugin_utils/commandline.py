@@ -134,10 +134,18 @@ def _wrong(host: str, owned_by: str, observed: str, expected: str, remedy: str) 
 
 
 def _set_key(flags: dict, name: str, value: object) -> bool:
-    """Set ``option.key.key`` in the mapping of an option, or remove it (None); False if there is something else than a mapping on the way."""
+    """Set ``option.key.key`` in the mapping of an option, or remove it (None); False if there is something else than a mapping on the way.
+
+    Text is what it is as JSON, as vLLM reads it there: "1" is a number; what is no JSON stays text.
+    """
     option, *path, last = name.split(".")
     if value is None and option not in flags:
         return True
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass
     place = flags[option] = copy.deepcopy(flags.get(option, {}))
     for key in path:
         if not is_mapping(place):

@@ -1,7 +1,10 @@
 # Copyright: ascend.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Order of Ascend version numbers: 24.1.rc3 is older than 24.1.0, and 25.0.rc1 is older than 25.0.rc1.1. v0.23.0rc1, as vllm-ascend writes it, is 0.23.0.rc1."""
+"""Order of Ascend version numbers: 24.1.rc3 is older than 24.1.0, and 25.0.rc1 is older than 25.0.rc1.1.
+
+v0.23.0rc1, as vllm-ascend writes it, is 0.23.0.rc1.
+"""
 
 from __future__ import annotations
 

@@ -29,6 +29,8 @@ RECIPE = {"seed": 1024, "trust-remote-code": True, "max-model-len": 16384, "spec
         ({"compilation-config.cudagraph_mode": "NONE"}, {**RECIPE, "compilation-config": {"cudagraph_mode": "NONE"}}),
         ({"compilation_config.pass_config.fuse": False}, {**RECIPE, "compilation-config": {"pass_config": {"fuse": False}}}),
         ({"speculative-config.num_speculative_tokens": 1}, {**RECIPE, "speculative-config": {"method": "mtp", "num_speculative_tokens": 1}}),
+        ({"speculative-config.num_speculative_tokens": "1"}, {**RECIPE, "speculative-config": {"method": "mtp", "num_speculative_tokens": 1}}),
+        ({"speculative-config.x": "false"}, {**RECIPE, "speculative-config": {"method": "mtp", "x": False}}),
         ({"speculative-config.method": None}, {**RECIPE, "speculative-config": {}}),
         ({"hf-overrides.x": None}, RECIPE),
         ({"speculative-config": '{"method": "eagle"}'}, {**RECIPE, "speculative-config": {"method": "eagle"}}),
