@@ -180,6 +180,12 @@ def _finegrained(group, sizes: object) -> None:
                    "it in a decode group with TP 1 in graph mode only", f"remove {name} for this group.")
 
 
+def _stated_connector(group):
+    """Return the connector that a ``--kv-transfer-config`` names, CONNECTOR where it names none."""
+    stated = group.flags.get("kv-transfer-config")
+    return stated.get("kv_connector", CONNECTOR) if is_mapping(stated) else CONNECTOR
+
+
 def _connector(group) -> None:
     """Refuse what a ``--kv-transfer-config`` states that the planner computes: the real ports, roles and sizes."""
     stated = group.flags.get("kv-transfer-config")
@@ -197,8 +203,8 @@ def _connector(group) -> None:
         refuse(group, "kv_transfer", "vllm_extra_args", f"{name} in kv-transfer-config", "nothing there that the planner computes", f"use {instead}.")
     if inner is not None and not is_mapping(inner):
         refuse(group, "kv_transfer", "vllm_extra_args", f"kv_connector_extra_config: {shown(inner)}", "a mapping", "write it as YAML.")
-    connector, release = stated.get("kv_connector", CONNECTOR), group.settings["vllm_ascend_version"]
-    if connector not in CONNECTORS:
+    connector, release = _stated_connector(group), group.settings["vllm_ascend_version"]
+    if not isinstance(connector, str) or connector not in CONNECTORS:
         refuse(group, "kv_transfer", "vllm_extra_args", f"the connector {shown(connector)}", f"one of {', '.join(CONNECTORS)}",
                "the proxies ask prefill first, as these connectors want it.")
     elif versions.older(release, CONNECTORS[connector]):
@@ -238,6 +244,10 @@ def _same_cache(group, one) -> None:
             refuse(group, "pd_cache", "vllm_extra_args", f"{name} {'not stated' if own is None else own}",
                    f"{'none stated' if theirs is None else theirs} as group {one.name}: what one side writes is what the other reads",
                    f"state {name} once for all groups of roles prefill and decode, or for none.")
+    own, theirs = _stated_connector(group), _stated_connector(one)
+    if own != theirs:
+        refuse(group, "kv_transfer", "vllm_extra_args", f"the connector {shown(own)}", f"{shown(theirs)} as group {one.name}: the two sides speak with each other",
+               "state one kv_connector for all groups of roles prefill and decode.")
     own, theirs = group.flags.get("max-model-len"), one.flags.get("max-model-len")
     if group.role != one.role and own != theirs:
         group.checks.append(check(

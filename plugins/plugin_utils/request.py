@@ -138,6 +138,7 @@ def _entries(entries: list, groups, members: list) -> tuple[list, list]:
         if (
             not is_mapping(entry)
             or not isinstance(entry.get("name"), str)
+            # It is part of the names of containers, folders and services; a DNS label has 63 characters at most.
             or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", entry["name"])
         ):
             found = shown(entry.get("name")) if is_mapping(entry) else shown(entry)

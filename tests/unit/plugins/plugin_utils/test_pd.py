@@ -309,15 +309,29 @@ def test_what_is_said_and_does_not_stop(hosts, planned, bad, changes, variables,
 
 @pytest.mark.parametrize(("release", "option", "differs"), [
     ("v0.22.1rc1", {"block-size": 64}, True), ("v0.23.0rc1", {"block-size": 64}, False), ("v0.23.0", {"block-size": 64}, False),
-    ("v0.23.0", {"dtype": "float32"}, True), ("v0.19.1rc1", {"kv-transfer-config": {"kv_connector": "MooncakeHybridConnector"}}, True),
-    ("v0.20.2rc1", {"kv-transfer-config": {"kv_connector": "MooncakeHybridConnector"}}, False)])
-def test_what_a_release_of_the_connector_can(hosts, planned, bad, any_size, release, option, differs):
-    """Source: vllm-ascend's mooncake_connector.py and the connectors that it registers, tag by tag."""
+    ("v0.23.0", {"dtype": "float32"}, True)])
+def test_which_release_lets_the_sides_differ(hosts, planned, bad, any_size, release, option, differs):
+    """Source: vllm-ascend's mooncake_connector.py, tag by tag."""
+    assert [check["host"] for check in bad(at_release(hosts, planned, any_size, release, {}, option))] == ["a3-node2"] * differs
+
+
+@pytest.mark.parametrize(("release", "sides", "wrong"), [
+    ("v0.19.1rc1", ("MooncakeHybridConnector", "MooncakeHybridConnector"), ["a3-node0", "a3-node1", "a3-node2"]),
+    ("v0.20.2rc1", ("MooncakeHybridConnector", "MooncakeHybridConnector"), []), ("v0.23.0", ("MooncakeConnectorV1", "MooncakeHybridConnector"), ["a3-node2"]),
+    ("v0.23.0", ("MooncakeConnectorV1", ["x"]), ["a3-node2", "a3-node2"])])
+def test_which_release_has_which_connector(hosts, planned, bad, any_size, release, sides, wrong):
+    """Source: the connectors that vllm-ascend registers, tag by tag."""
+    found = bad(at_release(hosts, planned, any_size, release, *({"kv-transfer-config": {"kv_connector": connector}} for connector in sides)))
+    assert [check["host"] for check in found] == wrong and {check["check"] for check in found} <= {"kv_transfer"}
+
+
+def at_release(hosts, planned, any_size, release, ahead, behind):
+    """Return the plan of 2P1D at a release, with these options on prefill and on decode."""
     recipe = json.loads(json.dumps(ANY_SIZE["any_size"]["roles"]))
     for side in recipe.values():
         side["releases"] = {release: next(iter(side["releases"].values()))}
-    result = planned(*a3_inventory(hosts, {}, {}, {"extra_args": option}, **any_size(roles=recipe), vllm_ascend_version=release))
-    assert [check["host"] for check in bad(result)] == ["a3-node2"] * differs
+    entries = ({"extra_args": ahead}, {"extra_args": ahead}, {"extra_args": behind})
+    return planned(*a3_inventory(hosts, *entries, **any_size(roles=recipe), vllm_ascend_version=release))
 
 
 def test_a_serve_group_beside_the_halves_is_not_behind_their_proxy(hosts, planned, bad):
