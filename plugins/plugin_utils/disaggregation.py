@@ -246,7 +246,8 @@ def _same_cache(group, one) -> None:
                    f"state {name} once for all groups of roles prefill and decode, or for none.")
     own, theirs = _stated_connector(group), _stated_connector(one)
     if own != theirs:
-        refuse(group, "kv_transfer", "vllm_extra_args", f"the connector {shown(own)}", f"{shown(theirs)} as group {one.name}: the two sides speak with each other",
+        refuse(group, "kv_transfer", "vllm_extra_args", f"the connector {shown(own)}",
+               f"{shown(theirs)} as group {one.name}: the two sides speak with each other",
                "state one kv_connector for all groups of roles prefill and decode.")
     own, theirs = group.flags.get("max-model-len"), one.flags.get("max-model-len")
     if group.role != one.role and own != theirs:
