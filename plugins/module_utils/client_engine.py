@@ -27,6 +27,10 @@ class Refused(OSError):
         self.status, self.words = status, words
 
 
+class Torn(OSError):
+    """What the engine packed is no whole archive: a file changed under its hands, or the engine itself went away."""
+
+
 def words_of(body):
     """Return what the engine says in the body of an answer that is no success."""
     text = body.decode("utf-8", "replace").strip()
@@ -150,7 +154,7 @@ class ClientEngine(docker_engine.DockerEngine):
                             found[relative] = archive.extractfile(member).read()
                             count += member.size
             except tarfile.TarError as error:
-                raise OSError("%s gave no valid archive of %s: %s" % (self.path, path, error)) from error
+                raise Torn("%s gave no valid archive of %s: %s" % (self.path, path, error)) from error
         return found
 
     def build(self, tag, folder, more=None, args=None, labels=None, network="host"):

@@ -19,7 +19,7 @@ import stat
 import time
 
 from ansible_collections.ascend.vllm.plugins.module_utils import client_guard, redact
-from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import Refused
+from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import Refused, Torn
 
 #: What a client container is known by.
 GROUP, PURPOSE, RUN, SETTINGS = "ascend.vllm.group", "ascend.vllm.purpose", "ascend.vllm.run", "ascend.vllm.settings"
@@ -410,9 +410,26 @@ class ExecRun(Run):
         """Return the bytes of one file in the container, or None."""
         return self.engine.files(self.given["name"], path, lambda relative, size: relative == "", 8 << 20).get("")
 
+    def _state_in(self, folder):
+        """Return the state below a folder in the container, or None.
+
+        The guard replaces that file every second. The engine looks at a file's size and then opens its name (moby, pkg/archive,
+        TarAppender.addTarFile), so that a packing in between holds a part of the new one, or ends early: what is no state is asked for again.
+        """
+        for more in (True, True, False):
+            try:
+                data = self._one(os.path.join(folder, client_guard.STATE))
+            except Torn:
+                if not more:
+                    raise
+                continue
+            state = client_guard.decoded(data) if data else None
+            if state or data is None:
+                return state
+        return None
+
     def state(self):
-        data = self._one(os.path.join(self.given["results_dir"], client_guard.STATE))
-        return client_guard.decoded(data) if data else None
+        return self._state_in(self.given["results_dir"])
 
     def _alive(self, state, found):
         """Return whether the client of a state goes on: it gives a sign every second."""
@@ -438,8 +455,7 @@ class ExecRun(Run):
             raise RunError(self.where, "results_dir %s" % given["results_dir"], "a folder below /tmp in the container", "correct results_dir")
         holder = client_guard.decoded(self._one(LOCK) or b"") or {}
         if holder.get("results_dir"):
-            data = self._one(os.path.join(holder["results_dir"], client_guard.STATE))
-            other = client_guard.decoded(data) if data else None
+            other = self._state_in(holder["results_dir"])
             if self._alive(other, found) and other.get("run_id") == holder.get("run_id"):
                 same = other["run_id"] == given["run_id"] and other.get("settings") == self.settings
                 return same or self.refuse(other["run_id"], "docker exec %s kill -- -%s" % (given["name"], other.get("pid")))

@@ -55,6 +55,8 @@ class Processes:
     def __init__(self, images=None, containers=None):
         self.images, self.containers = images or {}, containers or {}
         self.started, self.execs, self.refuse_create = [], {}, None
+        #: Functions (archive) -> archive, each of which alters one answer: what the engine packs while a file is replaced.
+        self.tears = []
 
     def _spawn(self, command, env, binds, **more):
         words = []
@@ -87,8 +89,20 @@ class Processes:
             return 404, {"message": "Could not find the file %s" % path}
         stream = io.BytesIO()
         with tarfile.open(fileobj=stream, mode="w") as archive:
-            archive.add(path, arcname=os.path.basename(path))
-        return 200, stream.getvalue()
+            self._pack(archive, path, os.path.basename(path))
+        return 200, self.tears.pop(0)(stream.getvalue()) if self.tears else stream.getvalue()
+
+    def _pack(self, archive, path, name):
+        """Put what a path has into an archive, each file as it is at one moment; what is gone meanwhile is left out."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isfile(path) and not os.path.islink(path):
+                with open(path, "rb") as file:
+                    archive.addfile(archive.gettarinfo(arcname=name, fileobj=file), file)
+                return
+            archive.addfile(archive.gettarinfo(path, name))
+            if os.path.isdir(path) and not os.path.islink(path):
+                for entry in sorted(os.listdir(path)):
+                    self._pack(archive, os.path.join(path, entry), name + "/" + entry)
 
     def __call__(self, asked):
         """Answer one request."""

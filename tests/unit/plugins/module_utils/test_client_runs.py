@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -271,6 +272,39 @@ def test_results_are_not_removed_while_their_client_has_the_lock(engine, monkeyp
         with pytest.raises(client_runs.RunError, match="another client that runs here; wanted none. Remedy: run again when it has ended"):
             run(run_id="other").begin()
         assert os.path.exists(result) and client_guard.marked(given["run_id"])
+        run().end()
+
+
+def ends_early(archive):
+    """What comes when the new file is shorter than the one that was looked at."""
+    return archive[:tarfile.BLOCKSIZE + 20]
+
+
+def of_another_size(archive):
+    """What comes when it is longer: as much of it as the old one had."""
+    size = int(archive[124:135], 8)
+    return archive[:tarfile.BLOCKSIZE + size - 5] + b"\0" * 5 + archive[tarfile.BLOCKSIZE + size:]
+
+
+@pytest.mark.parametrize("tears", [[ends_early], [of_another_size], [ends_early, of_another_size]])
+def test_a_state_that_is_replaced_while_it_is_packed_is_asked_for_again(engine, tears):
+    """The client would be ended as one of which nothing was heard."""
+    with engine("exec", WAITS) as (fake, given, run):
+        run().begin()
+        fake.tears = list(tears)
+        found = run().watch(0)
+        assert not fake.tears and (found["running"], found["error"]) == (True, None) and client_guard.marked(given["run_id"])
+        run().end()
+
+
+def test_an_engine_that_packs_nothing_whole_is_named(engine):
+    with engine("exec", WAITS) as (fake, given, run):
+        run().begin()
+        fake.tears = [ends_early] * 9
+        with pytest.raises(OSError, match="gave no valid archive of .*state.json: "):
+            run().watch(0)
+        assert client_guard.marked(given["run_id"])
+        fake.tears = []
         run().end()
 
 

@@ -32,7 +32,7 @@ def test_equal(one, other):
 def test_releases_of_vllm_ascend():
     order = ["v0.11.0rc0", "v0.11.0", "v0.13.0rc3", "v0.13.0", "v0.19.1rc1", "v0.20.2rc1", "v0.22.1rc1", "v0.23.0rc1", "v0.23.0"]
     assert [versions.older(one, other) for one, other in zip(order, order[1:])] == [True] * 8
-    assert not any(versions.older(other, one) for one, other in zip(order, order[1:]))
+    assert [versions.older(one, other) for one, other in zip(order[1:], order)] == [False] * 8
 
 
 def test_docker_and_python_versions_are_no_decimal_numbers():
