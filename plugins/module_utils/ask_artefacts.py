@@ -12,6 +12,10 @@ from . import manifest, plain_http
 from .docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
 
 
+#: Labels of what this collection runs: the group, and what for where it is no rank.
+GROUP, PURPOSE = "ascend.vllm.group", "ascend.vllm.purpose"
+
+
 def image_entry(engine, reference, info, sources=None, logins=None):
     """Return what is known of one image; C(sources): references to look for in this order, the image's own without them."""
     found = engine.image(reference)
@@ -71,7 +75,7 @@ def weights_entry(wanted, info):
     return entry
 
 
-def answer(images=(), weights=(), containers=(), docker_socket=DEFAULT_SOCKET, image_sources=None, registry_logins=None):
+def answer(images=(), weights=(), containers=(), docker_socket=DEFAULT_SOCKET, image_sources=None, registry_logins=None, group=None):
     """Return what artefact_info returns; an engine that does not answer is a part of it."""
     sources = image_sources or {}
     engine = DockerEngine(docker_socket)
@@ -83,6 +87,9 @@ def answer(images=(), weights=(), containers=(), docker_socket=DEFAULT_SOCKET, i
             reference: image_entry(engine, reference, info, sources.get(reference), registry_logins) for reference in images}
         result["containers"] = {name: container_entry(engine, name) for name in containers}
         result["device_containers"] = device_containers(engine)
+        for entry in result["device_containers"]:
+            if group and entry["labels"].get(GROUP) == group and PURPOSE not in entry["labels"] and entry["name"] not in result["containers"]:
+                result["containers"][entry["name"]] = container_entry(engine, entry["name"])
     except OSError as error:
         result["docker_error"] = str(error)
     result["weights"] = [weights_entry(wanted, info) for wanted in weights]

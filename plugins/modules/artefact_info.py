@@ -43,6 +43,10 @@ options:
     type: list
     elements: str
     default: []
+  group:
+    description: >-
+      Name of a group whose running ranks are looked for, too, whatever their names: ranks have other numbers when a group was started with other sizes.
+    type: str
 extends_documentation_fragment:
   - ascend.vllm.engine_socket
   - ascend.vllm.reads_only
@@ -85,7 +89,7 @@ weights:
   type: list
   elements: dict
 containers:
-  description: One entry per name, C(exists), C(running), C(pid), C(pids) (of all its processes, as the node numbers them) and C(labels).
+  description: One entry per name, and per rank of O(group) that runs under another one, C(exists), C(running), C(pid), C(pids) (of all its processes, as the node numbers them) and C(labels).
   returned: success
   type: dict
 device_containers:
@@ -118,6 +122,7 @@ def main():
             "registry_logins": {"type": "dict", "default": {}, "no_log": True},
             "weights": {"type": "list", "elements": "dict", "default": []},
             "containers": {"type": "list", "elements": "str", "default": []},
+            "group": {"type": "str"},
             "docker_socket": {"type": "path", "default": DEFAULT_SOCKET},
         },
         supports_check_mode=True,

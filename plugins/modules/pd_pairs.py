@@ -105,6 +105,10 @@ PART = 2
 NAMED = 6
 #: Characters of what each of them said.
 SHOWN = 200
+#: What to do where every pair that does not work refuses the key, and where anything else is wrong.
+KEYS = "the groups run with different API keys: ascend.vllm.stop, then ascend.vllm.site, which starts all of them with the same one"
+NETWORK = ("docker logs of both ranks; each decode rank's host has to reach the KV ports of the prefill rank's (VLLM_HOST_IP and kv_port of its group), "
+           "and hccn.conf and hccn_tool have to be in both containers (docker exec NAME cat /etc/hccn.conf)")
 #: Seconds before a pair is asked again.
 PAUSE_S = 1.0
 
@@ -223,10 +227,9 @@ def main():
     bad = [pair for pair in pairs if pair["error"]]
     result = {"pairs": pairs, "differing": [pair for pair in pairs if pair["same"] is False]}
     if bad:
-        module.fail_json(
-            msg="%d of %d pairs of a prefill and a decode rank do not work: %s. Wanted: a completion through each pair. Remedy: docker logs of both "
-                "ranks; each decode rank's host has to reach the KV ports of the prefill rank's (VLLM_HOST_IP and kv_port of its group), and hccn.conf "
-                "and hccn_tool have to be in both containers (docker exec NAME cat /etc/hccn.conf)." % (len(bad), len(pairs), lines(bad)), **result)
+        remedy = KEYS if all("HTTP 401" in pair["error"] for pair in bad) else NETWORK
+        module.fail_json(msg="%d of %d pairs of a prefill and a decode rank do not work: %s. Wanted: a completion through each pair. Remedy: %s."
+                         % (len(bad), len(pairs), lines(bad), remedy), **result)
     module.exit_json(changed=False, **result)
 
 

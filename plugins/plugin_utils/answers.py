@@ -104,6 +104,10 @@ class Answers:
         }
         return {**named, **labelled}
 
+    def left_containers(self, groups) -> list:
+        """Return the running containers with NPUs of a deployment of this collection whose group is none of ``groups``: it was renamed or taken out."""
+        return [entry for entry in self.artefacts.get("device_containers") or [] if is_ours(entry) and entry["labels"][LABEL] not in groups]
+
     def own_pids(self) -> set:
         """Return the ids of all processes in own containers, as the node numbers them."""
         return {pid for entry in self.own_containers().values() for pid in entry.get("pids") or []}

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from . import proxies
+
 #: What a record of this collection looks like; one of another shape is not started.
 SCHEMA = 1
 
@@ -61,7 +63,9 @@ def put_back(plan: dict, kept: dict) -> dict:
         host: {**there, "units": [unit for unit in there["units"] if unit["group"] != name] + then.get(host, [])}
         for host, there in plan["hosts"].items()
     }
-    return {**plan, "groups": {**plan["groups"], name: entry}, "hosts": hosts}
+    groups = {**plan["groups"], name: entry}
+    in_front = {key: proxies.with_group(proxy, name, groups) if name in proxy["groups"] else proxy for key, proxy in (plan.get("proxies") or {}).items()}
+    return {**plan, "groups": groups, "hosts": hosts, **({"proxies": in_front} if "proxies" in plan else {})}
 
 
 def without(plan: dict, name: str) -> dict:

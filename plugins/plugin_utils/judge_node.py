@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from ..module_utils.manifest import COPIED_KINDS
-from . import mounts, versions
-from .answers import said
+from . import mounts, proxies, versions
+from .answers import LABEL, said
 from .inputs import size_bytes
 from .prerequisites import command
-from .proxies import listening
 from .questions import copied_image, ports_of
 
 #: Suffixes of vllm-ascend's image tags, by the chip they are built for (installation.md, Set up using Docker). None is A2.
@@ -61,6 +60,7 @@ def judge_node(judge, host: str, host_plan: dict, groups: dict, answers) -> list
     """Return the check results about one node that answered. ``host_plan`` may have the host's ``proxies``, too."""
     return [
         _answered(judge, answers.node),
+        *_proxy(judge, host_plan, answers),
         *_engine(judge, answers),
         *_mounts(judge, host, host_plan, answers),
         *_network(judge, host, host_plan, answers.node),
@@ -91,6 +91,15 @@ def _engine(judge, answers) -> list:
     return [judge.judged("docker_engine", "api_old" if old or old is None else None, observed, wanted, command=install)]
 
 
+def _proxy(judge, host_plan: dict, answers) -> list:
+    """Name a proxy that runs where the plan has none: it would go on beside the plan's, and nobody would tell it which backends there are."""
+    there = (answers.artefacts.get("containers") or {}).get(proxies.NAME) or {}
+    if host_plan.get("proxies") or not there.get("running") or LABEL not in (there.get("labels") or {}):
+        return []
+    return [judge.found("proxy_place", "left", f"container {proxies.NAME} runs here", "no proxy of this inventory on this host", "vllm_proxy",
+                        name=proxies.NAME)]
+
+
 def _mounts(judge, host: str, host_plan: dict, answers) -> list:
     outcomes = {"pass": None, "fail": "missing", "unknown": "not_asked"}
     checks = [entry for unit in host_plan["units"] for entry in mounts.choose(unit, answers.node.get("paths") or {}, host)["checks"]]
@@ -114,11 +123,12 @@ def _network(judge, host: str, host_plan: dict, node: dict) -> list:
 
 
 def _ports(judge, host_plan: dict, groups: dict, answers) -> list:
-    ours, containers = answers.own_pids(), answers.own_containers()
+    left = {pid for entry in answers.left_containers(groups) for pid in entry["pids"] or []}
+    ours, containers = answers.own_pids() - left, answers.own_containers()
     serving = any(entry.get("running") for entry in containers.values())
     found, asked = {}, set()
     owned = [(unit["name"], ports_of(unit, groups)) for unit in host_plan["units"]]
-    owned += [(proxy["name"], listening(proxy)) for proxy in host_plan.get("proxies") or []]
+    owned += [(proxy["name"], proxies.listening(proxy)) for proxy in host_plan.get("proxies") or []]
     for name, owners in owned:
         asked |= set(owners)
         for taken in answers.node["listening"]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from . import versions
-from .answers import is_ours, said
+from .answers import LABEL, is_ours, said
 
 #: Health words of npu-smi that are not well, and what they are.
 HEALTH = {"OK": None, "Warning": "warning", "Alarm": "bad", "Critical": "bad"}
@@ -149,15 +149,26 @@ def _holders(judge, host_plan: dict, answers) -> list:
 
 
 def _containers(judge, host_plan: dict, answers) -> list:
-    """Judge running containers of others that have an NPU of the plan; one that has all of /dev is named when it runs beside it."""
+    """Judge running containers of others that have an NPU of the plan; one that has all of /dev is named when it runs beside it.
+
+    A container of this collection whose group the plan does not have is not replaced by a launch: it would go on, and answer for the new one.
+    ``host_plan["groups"]``: names of the plan's groups; without it every group is one of them.
+    """
     mine = {f"/dev/davinci{number}" for number in host_plan["npus"]}
+    left = answers.left_containers(host_plan["groups"]) if "groups" in host_plan else []
     found = []
     for entry in answers.artefacts.get("device_containers") or []:
         shared = sorted(mine & set(entry.get("devices") or []), key=lambda path: (len(path), path))
-        if is_ours(entry) or not shared:
+        if not shared or (is_ours(entry) and entry not in left):
             continue
-        found.append(judge.found("npu_containers", "other", f"container {entry['name']} ({str(entry['id'])[:12]}) has {', '.join(shared)}",
-                                 "no container of anybody else", ", ".join(f"npu{path[len('/dev/davinci'):]}" for path in shared), name=entry["name"]))
+        where = ", ".join(f"npu{path[len('/dev/davinci'):]}" for path in shared)
+        what = f"container {entry['name']} ({str(entry['id'])[:12]})"
+        if entry in left:
+            group = entry["labels"][LABEL]
+            found.append(judge.found("npu_containers", "left", f"{what} of group {group}, which the inventory does not have, has {', '.join(shared)}",
+                                     f"no container but those of {', '.join(host_plan['groups'])}", where, name=entry["name"], group=group))
+        else:
+            found.append(judge.found("npu_containers", "other", f"{what} has {', '.join(shared)}", "no container of anybody else", where, name=entry["name"]))
     if found or "device_containers" not in answers.artefacts or answers.artefacts.get("docker_error"):
         # An engine that could not be asked is named for that, and its silence is no pass.
         return found

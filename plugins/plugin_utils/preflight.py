@@ -30,7 +30,7 @@ def build(plan: dict, hostvars, controller: dict) -> dict:
     judges = {host: Judge(host, data["checks"], _facts(host, hosts[host], groups, meshes), run["language"]) for host in hosts}
     found = _workers(Judge(CONTROLLER, data["checks"], {}, run["language"]), hosts, controller)
     for host in hosts:
-        mine = {**hosts[host], "proxies": proxies.on_host(plan, host)}
+        mine = {**hosts[host], "proxies": proxies.on_host(plan, host), "groups": list(groups)}
         found += _one(judges[host], host, mine, groups, answers[host], floors(data, groups, host), controller["core"])
     for group in groups.values():
         found += judge_group.judge_group(group, judges, answers, hosts)
@@ -108,7 +108,7 @@ def _workers(judge: Judge, hosts: dict, controller: dict) -> list:
 
 
 def _one(judge: Judge, host: str, host_plan: dict, groups: dict, answers, limits: dict, core: str) -> list:
-    """Judge what one node answered. ``host_plan`` has the host's ``proxies``, too."""
+    """Judge what one node answered. ``host_plan`` has the host's ``proxies`` and the names of all ``groups``, too."""
     prerequisites = judge_node.judge_prerequisites(judge, answers, core)
     if any(entry["check"] == "python_version" and entry["status"] != "pass" for entry in prerequisites):
         return prerequisites

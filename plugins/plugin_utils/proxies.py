@@ -9,6 +9,8 @@ their backends and send them the key in the environment variable ``OPENAI_API_KE
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from ..module_utils.handover import ITSELF
 from . import disaggregation, inputs, ranks
 from .messages import check, did_you_mean, known_names
@@ -176,8 +178,7 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
     key = first.settings["vllm_api_key_file"]
     address = settled[proxy["host"]].local_ip
     router = proxy["kind"] == "vllm-router"
-    sides = [side for side in ("prefill", "decode", "serve") if any(backend["role"] == side for backend in behind)]
-    words = _router if router else _example
+    words = _words(proxy["kind"])
     return {
         "kind": proxy["kind"],
         "mode": "pd" if proxy["pd"] else "replicas",
@@ -197,7 +198,7 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
         "package": PACKAGE if router else None,
         "argv": words(proxy, behind),
         "command": " ".join(words(proxy, [])),
-        "ready": {"path": READY[proxy["kind"]], **{side: sum(backend["role"] == side for backend in behind) for side in sides}},
+        "ready": _ready(proxy["kind"], behind),
         "served_model_name": first.settings["vllm_served_model_name"] or first.recipe.served_model_name,
         "groups": [group.name for group in proxy["groups"]],
         "backends": behind,
@@ -205,6 +206,32 @@ def entry(proxy: dict, settled: dict, image: str | None, secrets: str) -> dict:
         "secrets": [{"source": key, "name": "api_key", "mount": f"api_key:{secrets}/api_key:ro"}] if key else [],
         "secret_env": {KEY_VARIABLE: f"{secrets}/api_key"} if key else {},
     }
+
+
+def _words(kind: str):
+    """Return the function (proxy, behind) -> command line of a kind of proxy."""
+    return _router if kind == "vllm-router" else _example
+
+
+def _ready(kind: str, behind: list) -> dict:
+    """Return where a proxy says how many backends it counts on, and how many of each role it has to."""
+    sides = [side for side in ("prefill", "decode", "serve") if any(backend["role"] == side for backend in behind)]
+    return {"path": READY[kind], **{side: sum(backend["role"] == side for backend in behind) for side in sides}}
+
+
+def with_group(made: dict, name: str, groups: dict) -> dict:
+    """Return a proxy of a plan with the backends of one group as its entry in ``groups`` says, that of a deployment that was kept.
+
+    Where that group answered then, the proxy has to look for it; what the first group behind it is called and runs from goes for the proxy, too.
+    """
+    group, first = groups[name], groups[made["groups"][0]]
+    mine = [{"role": group["role"], "group": name, "unit": unit["name"], "rank": unit["rank"], "host": unit["host"],
+             "address": urlsplit(unit["url"]).hostname, "port": urlsplit(unit["url"]).port, "url": unit["url"]} for unit in group["units"] if unit["url"]]
+    behind = [entry for each in made["groups"] for entry in (mine if each == name else [entry for entry in made["backends"] if entry["group"] == each])]
+    words, given = _words(made["kind"]), {**made, "pd": made["mode"] == "pd"}
+    after = made["next"] and {**made["next"], "argv": words({**given, **{key: made["next"][key] for key in ("port", "prometheus_port")}}, behind)}
+    return {**made, "backends": behind, "argv": words(given, behind), "next": after, "ready": _ready(made["kind"], behind),
+            "served_model_name": first["served_model_name"]}
 
 
 def _next(proxy: dict, words, address: str, behind: list) -> dict:

@@ -62,8 +62,9 @@ def _questions(host_plan: dict, groups: dict, in_front: list, sysctls: list) -> 
         "image_sources": {unit["image"]: [] if copied_image(unit, groups) else groups[unit["group"]]["image_sources"] for unit in units},
         "registry_auth_file": next((groups[unit["group"]]["registry_auth_file"] for unit in units if groups[unit["group"]]["registry_auth_file"]), None),
         "weights": weights,
-        # A hand-over that was left by a run that was killed is ours, too.
-        "containers": [entry["name"] for entry in [*units, *in_front, *(proxy["next"] for proxy in in_front if proxy.get("next"))]],
+        # A hand-over that was left by a run that was killed is ours, too; and a proxy may be where it was before.
+        "containers": [entry["name"] for entry in [*units, *in_front, *(proxy["next"] for proxy in in_front if proxy.get("next"))]]
+        + [proxies.NAME] * (not in_front),
         "sysctls": sysctls,
         "disk_paths": sorted({entry["dir"] for entry in weights}),
         "local_ip": host_plan["local_ip"],

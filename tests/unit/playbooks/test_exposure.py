@@ -73,24 +73,33 @@ def write(path, text):
 
 
 def test_secrets_reach_the_nodes_that_need_them_once_root_only_and_unseen(play, files, tmp_path):
-    """Decrypted on the way; a later run changes only what is new; another certificate is a change that restarts the group, another CA is not."""
+    """Decrypted on the way; a later run changes only what is new; another certificate is a change that restarts the group, another CA is not.
+
+    Until the start that reads them nothing is written: whoever ends in between finds them different again.
+    """
     made, etc = planned(files), tmp_path / "etc"
     head, other = (made["hosts"][host]["units"] for host in ("n1", "n2"))
-    variables = {"serve_launch_groups": made["groups"], "serve_launch_units": head, "serve_launch_etc": str(etc), "serve_launch_log": str(tmp_path / "log")}
-    launch, restarts = include("serve_launch", "files"), {"ansible.builtin.debug": {"msg": "restarts: {{ serve_launch_key.changed }}"}}
+    variables = {"serve_launch_groups": made["groups"], "serve_launch_units": head, "serve_launch_etc": str(etc), "serve_launch_log": str(tmp_path / "log"),
+                 "serve_launch_group": made["groups"]["vllm"], "serve_launch_mine": head}
+
+    def secrets(dry, mine="{{ serve_launch_units }}"):
+        return include("serve_launch", "secrets", serve_launch_dry=dry, serve_launch_mine=mine)
+
+    restarts = {"ansible.builtin.debug": {"msg": "restarts: {{ serve_launch_key.changed }}"}}
+    launch = [include("serve_launch", "files"), secrets(True), secrets(True), restarts, secrets(False), include("serve_launch", "vouch"), secrets(True), restarts]
     tasks = [
-        launch, restarts,
-        write(tmp_path / "ca", certificates.AUTHORITY + certificates.OTHER), launch, restarts,
-        write(tmp_path / "crt", certificates.SIGNED + certificates.AUTHORITY), launch, restarts,
-        include("serve_launch", "files", serve_launch_units=other),
+        *launch,
+        write(tmp_path / "ca", certificates.AUTHORITY + certificates.OTHER), *launch,
+        write(tmp_path / "crt", certificates.SIGNED + certificates.AUTHORITY), *launch,
+        include("serve_launch", "files", serve_launch_units=other), secrets(False, other),
     ]
     status, said = play(tasks, variables)
     assert status == 0, said
     assert KEY not in said and "PRIVATE KEY" not in said
-    assert re.findall(r"restarts: (\w+)", said) == ["True", "False", "True"]
+    assert re.findall(r"restarts: (\w+)", said) == ["True", "False", "False", "False", "True", "False"]
     rounds = [re.findall(r"^changed: ", part, re.MULTILINE) for part in said.split("restarts: ")]
-    # Folders, start script, three secrets and what vouches; then the new file and its copy only.
-    assert [len(changed) for changed in rounds[:3]] == [7, 2, 2], said
+    # Folders, start script, and three secrets twice that would be other ones; those, and what vouches. Then the new file and its copy only.
+    assert [len(changed) for changed in rounds[:6]] == [9, 4, 1, 1, 3, 1], said
     found = {path.name: path for path in (etc / head[0]["name"]).iterdir()}
     assert set(found) == {"start.sh", "api_key", "tls.crt", "tls.key", "tls_ca.pem"}
     assert {found[name].stat().st_mode & 0o777 for name in found if name != "start.sh"} == {0o600}

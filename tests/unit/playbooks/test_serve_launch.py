@@ -113,3 +113,40 @@ def test_the_time_without_service_begins_with_the_drain(tmp_path, drain, since, 
         done = run_playbook("-c", "local", "-i", "localhost,", "play.yml", "-e", json.dumps(values), ANSIBLE_COLLECTIONS_PATH=str(collections))
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "times").read_text()) == {"vllm": {"stopped": wanted}}
+
+
+@pytest.mark.parametrize(("seen", "key", "changed", "wanted"), [
+    (["g-rank0"], False, False, False), (["g-rank0"], True, False, True), (["g-rank0"], False, True, True),
+    (["g-rank0", "g-rank2"], False, False, True), ([], False, False, False),
+], ids=["as-planned", "key", "container", "a-rank-of-other-sizes", "none"])
+def test_what_makes_a_group_start_anew(tmp_path, seen, key, changed, wanted):
+    """A rank that runs under a number of the sizes before holds NPUs of those that the plan has."""
+    tasks = yaml.safe_load((TOP / "roles" / "serve_launch" / "tasks" / "compare.yml").read_text())
+    (decide,) = [task for task in tasks if "serve_launch_differs" in task.get("ansible.builtin.set_fact", {})]
+    group = {"hosts": ["localhost"], "units": [{"name": "g-rank0"}, {"name": "g-rank1"}]}
+    values = {"serve_launch_group": group, "serve_launch_result": {"changed": changed}, "serve_launch_key": {"changed": key},
+              "serve_launch_artefacts": {"containers": dict.fromkeys(seen, {})}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "vars": {"serve_launch_group": group}, "tasks": [
+        {"ansible.builtin.set_fact": values}, decide,
+        {"ansible.builtin.copy": {"content": "{{ serve_launch_differs | to_json }}", "dest": str(tmp_path / "differs")}}]}]))
+    with ansible_playbook(tmp_path) as run_playbook:
+        done = run_playbook("-c", "local", "-i", "localhost,", "play.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "differs").read_text()) is wanted
+
+
+@pytest.mark.parametrize(("role", "rekeyed", "running", "fails"), [
+    ("serve", True, True, False), ("prefill", True, True, True), ("decode", True, False, False), ("decode", False, True, False),
+])
+def test_prefill_and_decode_get_no_other_key_one_after_the_other(tmp_path, role, rekeyed, running, fails):
+    tasks = yaml.safe_load((TOP / "roles" / "serve_launch" / "tasks" / "compare.yml").read_text())
+    (stop,) = [task for task in tasks if "another API key" in task["name"]]
+    secrets = [{"item": [{"name": "g-rank0"}, {"name": name}], "changed": rekeyed} for name in ("api_key", "tls.crt")]
+    values = {"serve_launch_group": {"name": "g", "role": role, "api_key_file": "/keys/g"}, "serve_launch_mine": [{"name": "g-rank0"}],
+              "serve_launch_key": {"results": secrets}, "serve_launch_artefacts": {"containers": {"g-rank0": {"running": running}, "g-rank1": {"running": False}}}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.set_fact": values}, stop]}]))
+    with ansible_playbook(tmp_path) as run_playbook:
+        done = run_playbook("-c", "local", "-i", "localhost,", "play.yml")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert (done.returncode != 0) is fails, said
+    assert ("localhost: g-rank0: found another API key than that of /keys/g, wanted the same" in said) is fails

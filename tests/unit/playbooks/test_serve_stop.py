@@ -33,16 +33,17 @@ module.exit_json(changed=bool(new), left=left)
 def order(tmp_path):
     """Return a function (host -> how its requests ended, **variables of the role) -> the hosts that were stopped, a list for each task that did.
 
-    ``left``: hosts of whose container a process is left; the run fails then, and what it says is returned.
+    ``left``: hosts of whose container a process is left; the run fails then, and what it says is returned. ``more``: host -> containers of the group
+    that the plan does not have; with them the containers are returned in the order in which they were stopped.
     """
-    def run(ended, left=(), **given):
+    def run(ended, left=(), more=None, **given):
         module = RELEASED.replace("DONE", str(tmp_path / "done")).replace("LEFT", repr(tuple(left)))
         collections = overlay(tmp_path, {
             **{f"{TASKS}/{name}": (TOP / TASKS / name).read_text() for name in ("order.yml", "released.yml")},
             "plugins/modules/serve_released.py": module})
         (tmp_path / "done").write_text("")
         # The rest of what the plan says of a unit is for its ports.
-        hosts = {name: {"serve_stop_there": {"containers": {name: {"pids": [7]}}},
+        hosts = {name: {"serve_stop_there": {"containers": {name: {"pids": [7]}, **{odd: {"pids": [8]} for odd in (more or {}).get(name, [])}}},
                         "serve_stop_mine": [{"name": name, "group": "vllm", "head": name == "node0", "npus": [0], "env": {}, "api": None}],
                         **({"serve_stop_requests": {"vllm": {"outcome": ended[name]}}} if name in ended else {})} for name in HOSTS}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
@@ -55,6 +56,8 @@ def order(tmp_path):
             assert done.returncode == 2, done.stdout + done.stderr
             return done.stdout
         assert done.returncode == 0, done.stdout + done.stderr
+        if more:
+            return (tmp_path / "done").read_text().split()
         said, stopped = [block.splitlines() for block in done.stdout.split("TASK [")], (tmp_path / "done").read_text().splitlines()
         tasks = [[line for line in block if line.startswith("changed: ")] for block in said if block[0].startswith("ascend.vllm.serve_stop : Stop ")]
         assert sum(map(len, tasks)) == len(stopped)
@@ -77,6 +80,11 @@ ONE_AFTER_THE_OTHER, ALL = [["node0"], ["node1", "node2"]], [list(HOSTS)]
 ], ids=["stop", "again", "two-apis", "one-cut-off", "stalled", "not-asked"])
 def test_the_head_goes_first_unless_nothing_is_computed_and_the_group_is_started_again(order, ended, given, wanted):
     assert order(ended, **given) == wanted
+
+
+def test_a_rank_of_the_sizes_before_goes_with_the_others(order):
+    stopped = order({}, more={"node0": ["old-rank1"], "node2": ["old-rank9"]})
+    assert set(stopped[:2]) == {"node0", "old-rank1"} and set(stopped[2:]) == {"node1", "node2", "old-rank9"}
 
 
 def test_what_is_left_ends_the_run_where_it_is_looked_for(order):

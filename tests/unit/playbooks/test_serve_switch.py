@@ -38,6 +38,9 @@ def switch(tmp_path):
     for (role, entry), words in ROLES.items():
         tasks = [{"ansible.builtin.shell": f'echo "$WORDS" >> {tmp_path}/done', "environment": {"WORDS": words}},
                  {"ansible.builtin.fail": {"msg": "no: {{ words }}"}, "when": "words in broken", "vars": {"words": words}}]
+        if role == "serve_launch":
+            told = "{{ serve_launch_proxies.proxy.release }} after {{ serve_launch_proxies_before.proxy.release }}"
+            tasks.insert(0, {"ansible.builtin.shell": f'echo "$TOLD" >> {tmp_path}/told', "environment": {"TOLD": told}})
         files[f"roles/{role}/tasks/{entry}.yml"] = yaml.safe_dump(tasks)
     collections = overlay(tmp_path, files)
 
@@ -45,7 +48,7 @@ def switch(tmp_path):
         def plan(release):
             group = {"head": "localhost", "hosts": ["localhost"], "release": release, "model": "m", "image": "i", "api": {}, "rank_urls": []}
             groups = {name: {**group, "role": role} for name, role in roles.items()}
-            proxy = {"mode": "pd", "groups": list(roles), "address": "a", "port": 1, "url": "http://a:1"}
+            proxy = {"release": release, "mode": "pd", "groups": list(roles), "address": "a", "port": 1, "url": "http://a:1"}
             return {"groups": groups, "hosts": {"localhost": {"units": []}}, "proxies": {"proxy": proxy}, "run": {"language": "en", "data_dirs": []}}
 
         (tmp_path / "done").write_text("")
@@ -69,6 +72,13 @@ PD = {"p0": "prefill", "p1": "prefill", "d": "decode"}
 def test_without_a_gate_a_completion_judges(switch):
     status, done, said = switch({"a": "serve"})
     assert (status, done) == (0, ["start a new", "verify a", "supervise a"]), said
+
+
+def test_a_proxy_lets_go_of_a_group_where_it_answered_before(switch, tmp_path):
+    """Its ports may be others in the new deployment."""
+    status, done, said = switch({"a": "serve", "b": "serve"}, ["start b new"])
+    assert status != 0 and done[-1] == "supervise a,b", said
+    assert (tmp_path / "told").read_text().splitlines() == ["new after old"] * 2 + ["old after new"] * 2
 
 
 def test_each_group_is_judged_before_the_next_one_is_taken_out_and_one_that_fails_brings_those_before_it_back(switch):

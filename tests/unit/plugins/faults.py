@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.ascend.vllm.plugins.plugin_utils import mesh
+from ansible_collections.ascend.vllm.plugins.plugin_utils.answers import LABEL
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import DIR, GIB, IMAGE
 
 MISSING_HERE = {"present": False, "id": None, "registry": None}
@@ -108,6 +109,7 @@ FAULTS = {
     ("npu_processes", "stranger"): ("npu1", lambda c: c.npu()["npus"][1]["processes"].append({"pid": 4711, "name": "python3", "memory_mb": 500})),
     ("npu_processes", "not_understood"): ("npu1", lambda c: c.npu()["silent_npus"].append(1)),
     ("npu_containers", "other"): ("npu3", lambda c: c.artefacts()["device_containers"].append(HOLDER)),
+    ("npu_containers", "left"): ("npu3", lambda c: c.artefacts()["device_containers"].append({**HOLDER, "name": "old-rank0", "labels": {LABEL: "old"}})),
     ("driver_floor", "below_minimum"): ("driver", lambda c: c.npu().update(driver_version="24.1.rc3")),
     ("driver_floor", "below_recommended"): ("driver", lambda c: c.npu().update(driver_version="25.3.rc1")),
     ("driver_floor", "not_understood"): ("driver", lambda c: c.npu().update(driver_version=None, driver_package_version=None)),
@@ -136,6 +138,8 @@ FAULTS = {
     ("shared_memory", "too_large"): ("vllm_shm_size", lambda c: c.host_plan()["units"][0].update(shm_size="2t")),
     ("shared_memory", "no_tmpfs"): ("/dev/shm", lambda c: c.node().update(shm=None)),
     ("port_free", "taken"): ("HCCL_IF_BASE_PORT", lambda c: c.node()["listening"].append({"port": 60005, "address": "::", "pid": 7, "process": "nc"})),
+    ("proxy_place", "left"): ("vllm_proxy", lambda c: c.artefacts()["containers"].update({"vllm-proxy": {
+        "exists": True, "running": True, "pid": 5, "pids": [5], "labels": {LABEL: "vllm-proxy"}}})),
     ("nic_owns_address", "other"): ("vllm_nic_name", lambda c: c.host_plan().update(nic_name="eth7")),
     ("nic_up", "down"): ("eth0", lambda c: c.node()["interfaces"][1].update(up=False)),
     ("mtu_equal", "differs"): ("eth0", lambda c: c.node()["interfaces"][1].update(mtu=9000)),

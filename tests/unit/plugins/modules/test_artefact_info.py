@@ -156,6 +156,20 @@ def test_running_containers_that_may_use_npus(ask):
                       "devices": ["/dev/davinci9", "/dev/davinci10", "/dev/davinci_manager"]}
 
 
+def test_ranks_of_a_group_are_found_whatever_their_names(ask):
+    """With other sizes a group's ranks have other numbers; a client that runs for it is none of them, nor is the rank of another group."""
+    def container(running=True, **labels):
+        return dict(inspected(running), HostConfig={"Devices": [{"PathOnHost": "/dev/davinci0"}]}, Config={"Labels": {"ascend.vllm.group": "vllm", **labels}})
+
+    engine = FakeEngine(containers={
+        "vllm-rank0": dict(container(), Name="/vllm-rank0"), "vllm-rank2": dict(container(), Name="/vllm-rank2"), "ended": dict(container(False), Name="/ended"),
+        "client": dict(container(**{"ascend.vllm.purpose": "client"}), Name="/client"),
+        "other": dict(container(**{"ascend.vllm.group": "other"}), Name="/other")})
+    found = ask(engine, containers=["vllm-rank0"], group="vllm")["containers"]
+    assert list(found) == ["vllm-rank0", "vllm-rank2"] and found["vllm-rank2"]["running"] and os.getpid() in found["vllm-rank2"]["pids"]
+    assert list(ask(engine, containers=["vllm-rank0"])["containers"]) == ["vllm-rank0"]
+
+
 def test_a_container_that_ends_while_it_is_looked_at(ask):
     def answer(asked):
         known = {"/info": {}, "/containers/json": [{"Id": "gone"}, {}, 5]}

@@ -72,6 +72,16 @@ def test_a_prefill_rank_that_hands_nothing_over(pairs, rank, words):
     assert result["failed"] and words in result["msg"]
 
 
+def test_pairs_that_all_refuse_the_key_say_so(pairs):
+    """A new key reaches a rank with its start, and groups are started one after the other."""
+    refuse = lambda asked: (401, {"error": "Unauthorized"})  # noqa: E731
+    result, dummy = pairs([refuse], [Decode()], attempts=1)
+    assert result["msg"].endswith("Remedy: the groups run with different API keys: ascend.vllm.stop, then ascend.vllm.site, which starts all of them with "
+                                  "the same one.")
+    result, dummy = pairs([refuse, Prefill("p1")], [Decode(deaf_to="p1")], attempts=1)
+    assert result["msg"].startswith("2 of 2 pairs") and "KV ports" in result["msg"] and "different API keys" not in result["msg"]
+
+
 def test_a_rank_that_is_not_there(pairs):
     result, dummy = pairs([], [Decode()], more_prefill=["http://127.0.0.1:%d" % closed_port()], attempts=1)
     assert result["failed"] and "refused" in result["msg"]

@@ -54,6 +54,21 @@ def test_containers(container, found):
     assert seen(cluster) == ([("npu_containers", "npu3", "fail", "container other (ffffffffffff) has /dev/davinci3")] if found else [])
 
 
+def test_a_container_of_a_group_that_was_renamed_is_named_by_its_group():
+    """A launch stops containers by their names: this one would go on, and its API answer for the new group."""
+    cluster = Cluster(1)
+    cluster.serve(H, pid=100)
+    for entry in cluster.artefacts(H)["device_containers"]:
+        entry.update(name="old-rank0", labels={LABEL: "old"})
+    cluster.node(H)["listening"].append({"port": 8000, "address": "0.0.0.0", "pid": 100, "process": "python3"})
+    cluster.artefacts(H)["containers"]["vllm-rank0"].update(exists=False, running=False, pid=None, pids=[])
+    found = {entry["check"]: entry for entry in cluster.bad()}
+    assert set(found) == {"npu_containers", "port_free"}
+    assert found["npu_containers"]["observed"].startswith("container old-rank0 (cccccccccccc) of group old, which the inventory does not have, has /dev/davinci0, ")
+    assert found["npu_containers"]["remedy"].startswith("give the group its name old again")
+    assert found["port_free"]["observed"] == "python3 (pid 100) listens on 8000"
+
+
 @pytest.mark.parametrize(("health", "status"), [
     ("OK", None), ("Warning", "warn"), ("Alarm", "fail"), ("Critical", "fail"), ("UNKNOWN", "unknown"), (None, "unknown"), ("ok", "unknown"),
     ("Fine", "unknown"),

@@ -10,7 +10,7 @@ import pathlib
 import pytest
 import yaml
 
-from ansible_collections.ascend.vllm.plugins.plugin_utils import data, proxies, request
+from ansible_collections.ascend.vllm.plugins.plugin_utils import data, deployments, proxies, request
 from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 
 INVENTORIES = pathlib.Path(data.__file__).resolve().parents[2] / "inventories"
@@ -238,11 +238,16 @@ def test_what_is_in_front_speaks_http_to_prefill_and_decode(hosts, planned, bad,
         ("vllm_tls_certificate_file", f"group {name}: TLS in a group of role {name}") for name in ("prefill", "decode")]
 
 
-def test_the_shipped_inventory_of_replicas(planned, bad):
-    children = yaml.safe_load((INVENTORIES / "a2_replicas" / "hosts.yml").read_text(encoding="utf-8"))["vllm"]["children"]
-    common = yaml.safe_load((INVENTORIES / "a2_replicas" / "group_vars" / "vllm.yml").read_text(encoding="utf-8"))
+def shipped(name):
+    """Return hostvars and groups of an inventory that is shipped."""
+    children = yaml.safe_load((INVENTORIES / name / "hosts.yml").read_text(encoding="utf-8"))["vllm"]["children"]
+    common = yaml.safe_load((INVENTORIES / name / "group_vars" / "vllm.yml").read_text(encoding="utf-8"))
     hostvars = {host: {**common, **values} for child in children.values() for host, values in child["hosts"].items()}
-    groups = {"vllm": list(hostvars), **{child: list(entry["hosts"]) for child, entry in children.items()}}
+    return hostvars, {"vllm": list(hostvars), **{child: list(entry["hosts"]) for child, entry in children.items()}}
+
+
+def test_the_shipped_inventory_of_replicas(planned, bad):
+    hostvars, groups = shipped("a2_replicas")
     assert request.build(groups, hostvars)["discover"] == []
     result = planned(hostvars, groups)
     assert bad(result) == [] and result["checks"] == []
@@ -250,3 +255,29 @@ def test_the_shipped_inventory_of_replicas(planned, bad):
         "replica0": ("serve", 4, ["a2-node0", "a2-node1"]), "replica1": ("serve", 4, ["a2-node2", "a2-node3"])}
     proxy = proxy_of(result)
     assert proxy["host"] == "a2-node0" and [backend["url"] for backend in proxy["backends"]] == ["http://198.51.100.11:8000", "http://198.51.100.13:8000"]
+
+
+@pytest.mark.parametrize("proxy", [{}, {"kind": "vllm-ascend"}])
+@pytest.mark.parametrize("shape", [pairs, halves])
+def test_a_deployment_that_is_put_back_is_looked_for_where_it_answered(hosts, planned, shape, proxy):
+    """With the ports of the new plan its ranks would be waited for where nobody listens, and the way back end there."""
+    given = {"vllm_proxy": {"kind": "vllm-router", **proxy}} if shape is halves else {"vllm_proxy": {}}
+    before = planned(*shape(hosts, **given))["plan"]
+    other = {"vllm_rank_port": 7300} if shape is halves else {"vllm_port": 8100}
+    after = planned(*shape(hosts, vllm_served_model_name="new", **other, **given))["plan"]
+    assert after["proxies"]["proxy"]["argv"] != before["proxies"]["proxy"]["argv"]
+    first, second = before["groups"]
+    half = deployments.put_back(after, deployments.record(before, second))["proxies"]["proxy"]
+    urls = {name: {entry["url"] for entry in half["backends"] if entry["group"] == name} for name in (first, second)}
+    assert urls == {name: {entry["url"] for entry in plan["proxies"]["proxy"]["backends"] if entry["group"] == name}
+                    for name, plan in ((first, after), (second, before))}
+    assert half["served_model_name"] == "new"
+    whole = deployments.put_back(deployments.put_back(after, deployments.record(before, second)), deployments.record(before, first))
+    assert whole["proxies"] == before["proxies"]
+
+
+@pytest.mark.parametrize("inventory", ["a2_replicas", "pd_1p1d", "pd_2p1d"])
+def test_what_runs_as_planned_is_put_back_as_it_is(planned, inventory):
+    plan = planned(*shipped(inventory))["plan"]
+    for name in plan["groups"]:
+        assert deployments.put_back(plan, deployments.record(plan, name)) == plan

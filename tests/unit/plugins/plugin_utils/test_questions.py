@@ -30,8 +30,8 @@ def test_questions_of_a_head_and_of_a_headless_node():
     assert head["ports"] == [8000, 13389, *HCCL]
     # The head's rpc port is tried on every node, so every node says whether anybody is on it.
     assert other["ports"] == [13389, *HCCL]
-    assert (head["images"], head["containers"], head["disk_paths"], head["local_ip"]) == ([IMAGE], ["vllm-rank0"], [DIR], "198.51.100.11")
-    assert (other["images"], other["containers"], other["disk_paths"], other["local_ip"]) == ([IMAGE], ["vllm-rank2"], [], "198.51.100.12")
+    assert (head["images"], head["containers"], head["disk_paths"], head["local_ip"]) == ([IMAGE], ["vllm-rank0", "vllm-proxy"], [DIR], "198.51.100.11")
+    assert (other["images"], other["containers"], other["disk_paths"], other["local_ip"]) == ([IMAGE], ["vllm-rank2", "vllm-proxy"], [], "198.51.100.12")
     assert (head["weights"], other["weights"]) == ([cluster.plan["groups"]["vllm"]["weights"]], [])
     assert head["sysctls"] == ["kernel.numa_balancing", "vm.swappiness"]
 
