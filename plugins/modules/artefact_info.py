@@ -89,7 +89,9 @@ weights:
   type: list
   elements: dict
 containers:
-  description: One entry per name, and per rank of O(group) that runs under another one, C(exists), C(running), C(pid), C(pids) (of all its processes, as the node numbers them) and C(labels).
+  description: >-
+    One entry per name, and per rank of O(group) that runs under another one, C(exists), C(running), C(pid), C(pids) (of all its processes, as the node
+    numbers them) and C(labels).
   returned: success
   type: dict
 device_containers:

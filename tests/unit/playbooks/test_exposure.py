@@ -86,7 +86,8 @@ def test_secrets_reach_the_nodes_that_need_them_once_root_only_and_unseen(play, 
         return include("serve_launch", "secrets", serve_launch_dry=dry, serve_launch_mine=mine)
 
     restarts = {"ansible.builtin.debug": {"msg": "restarts: {{ serve_launch_key.changed }}"}}
-    launch = [include("serve_launch", "files"), secrets(True), secrets(True), restarts, secrets(False), include("serve_launch", "vouch"), secrets(True), restarts]
+    launch = [include("serve_launch", "files"), secrets(True), secrets(True), restarts,
+              secrets(False), include("serve_launch", "vouch"), secrets(True), restarts]
     tasks = [
         *launch,
         write(tmp_path / "ca", certificates.AUTHORITY + certificates.OTHER), *launch,

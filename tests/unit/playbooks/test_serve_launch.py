@@ -143,7 +143,8 @@ def test_prefill_and_decode_get_no_other_key_one_after_the_other(tmp_path, role,
     (stop,) = [task for task in tasks if "another API key" in task["name"]]
     secrets = [{"item": [{"name": "g-rank0"}, {"name": name}], "changed": rekeyed} for name in ("api_key", "tls.crt")]
     values = {"serve_launch_group": {"name": "g", "role": role, "api_key_file": "/keys/g"}, "serve_launch_mine": [{"name": "g-rank0"}],
-              "serve_launch_key": {"results": secrets}, "serve_launch_artefacts": {"containers": {"g-rank0": {"running": running}, "g-rank1": {"running": False}}}}
+              "serve_launch_key": {"results": secrets},
+              "serve_launch_artefacts": {"containers": {"g-rank0": {"running": running}, "g-rank1": {"running": False}}}}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.set_fact": values}, stop]}]))
     with ansible_playbook(tmp_path) as run_playbook:
         done = run_playbook("-c", "local", "-i", "localhost,", "play.yml")

@@ -162,7 +162,8 @@ def test_ranks_of_a_group_are_found_whatever_their_names(ask):
         return dict(inspected(running), HostConfig={"Devices": [{"PathOnHost": "/dev/davinci0"}]}, Config={"Labels": {"ascend.vllm.group": "vllm", **labels}})
 
     engine = FakeEngine(containers={
-        "vllm-rank0": dict(container(), Name="/vllm-rank0"), "vllm-rank2": dict(container(), Name="/vllm-rank2"), "ended": dict(container(False), Name="/ended"),
+        "vllm-rank0": dict(container(), Name="/vllm-rank0"), "vllm-rank2": dict(container(), Name="/vllm-rank2"),
+        "ended": dict(container(False), Name="/ended"),
         "client": dict(container(**{"ascend.vllm.purpose": "client"}), Name="/client"),
         "other": dict(container(**{"ascend.vllm.group": "other"}), Name="/other")})
     found = ask(engine, containers=["vllm-rank0"], group="vllm")["containers"]

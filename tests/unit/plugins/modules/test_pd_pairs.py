@@ -74,7 +74,9 @@ def test_a_prefill_rank_that_hands_nothing_over(pairs, rank, words):
 
 def test_pairs_that_all_refuse_the_key_say_so(pairs):
     """A new key reaches a rank with its start, and groups are started one after the other."""
-    refuse = lambda asked: (401, {"error": "Unauthorized"})  # noqa: E731
+    def refuse(asked):
+        return 401, {"error": "Unauthorized"}
+
     result, dummy = pairs([refuse], [Decode()], attempts=1)
     assert result["msg"].endswith("Remedy: the groups run with different API keys: ascend.vllm.stop, then ascend.vllm.site, which starts all of them with "
                                   "the same one.")

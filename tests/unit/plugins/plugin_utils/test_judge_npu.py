@@ -64,7 +64,8 @@ def test_a_container_of_a_group_that_was_renamed_is_named_by_its_group():
     cluster.artefacts(H)["containers"]["vllm-rank0"].update(exists=False, running=False, pid=None, pids=[])
     found = {entry["check"]: entry for entry in cluster.bad()}
     assert set(found) == {"npu_containers", "port_free"}
-    assert found["npu_containers"]["observed"].startswith("container old-rank0 (cccccccccccc) of group old, which the inventory does not have, has /dev/davinci0, ")
+    assert found["npu_containers"]["observed"].startswith(
+        "container old-rank0 (cccccccccccc) of group old, which the inventory does not have, has /dev/davinci0, ")
     assert found["npu_containers"]["remedy"].startswith("give the group its name old again")
     assert found["port_free"]["observed"] == "python3 (pid 100) listens on 8000"
 
