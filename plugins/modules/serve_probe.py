@@ -79,7 +79,7 @@ units:
       returned: success
       type: int
     health:
-      description: HTTP status of C(/health), null while the port refuses connections or where it was not asked.
+      description: HTTP status of C(/health), 0 where no answer came, null while the port refuses connections or where it was not asked.
       returned: success
       type: int
     error:
@@ -121,6 +121,8 @@ from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, ser
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
+#: In place of a status of C(/health): somebody listens at the port, or it is not known whether nobody does.
+NO_ANSWER = 0
 #: Seconds between two looks at the container inside one slice.
 LOOK_S = 1.0
 #: Lines of the log that are read of a container that runs: many processes may speak between two slices.
@@ -175,8 +177,9 @@ def ask(url, params, left):
         health = service.health(min(2.0, left))
     except OSError as error:
         cause = plain_http.cause(error)
-        # A port that refuses is a start that goes on; TLS that fails will fail again.
-        return None, False, "%s: %s" % (url, cause) if isinstance(cause, (ssl.SSLError, FileNotFoundError)) else None
+        # A port that refuses is a start that goes on; a service that is busy may be late, and TLS that fails will fail again.
+        health = None if isinstance(cause, ConnectionRefusedError) else NO_ANSWER
+        return health, False, "%s: %s" % (url, cause) if isinstance(cause, (ssl.SSLError, FileNotFoundError)) else None
     if health != 200:
         return health, False, None
     try:

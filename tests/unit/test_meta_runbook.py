@@ -31,6 +31,7 @@ RUNBOOK = (TOP / "docs" / "runbook.md").read_text(encoding="utf-8")
 #: Where these words come from, so that the runbook shows what a person will read.
 WORDING = {
     "was not started. Its containers are stopped on": "roles/serve_launch/tasks/failed.yml",
+    "does not answer. It runs as planned, so nothing was stopped": "roles/serve_launch/tasks/failed.yml",
     "The logs are kept on each node: docker logs": "roles/serve_launch/tasks/failed.yml",
     "Nothing was changed on any node.": "roles/report/tasks/main.yml",
     "The lines behind it:": "data/words/wait.yml",

@@ -151,3 +151,53 @@ def test_prefill_and_decode_get_no_other_key_one_after_the_other(tmp_path, role,
     said = " ".join((done.stdout + done.stderr).split())
     assert (done.returncode != 0) is fails, said
     assert ("localhost: g-rank0: found another API key than that of /keys/g, wanted the same" in said) is fails
+
+
+#: In place of the wait: ends as the host is told to.
+WAIT = """
+from ansible.plugins.action import ActionBase
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        outcome = task_vars["ends"]
+        said = {"ready": {"decided_at": 7.5}, "none": {"failed": True}}.get(outcome, {"failed": True, "outcome": outcome})
+        return {"changed": False, "msg": "it is " + outcome, **said}
+"""
+
+
+def waited(tmp_path, differs, ends):
+    """Run the start of a group of two hosts whose wait ends so; return (its output, which tasks it had run on which hosts)."""
+    tasks = TOP / "roles" / "serve_launch" / "tasks"
+    noted = {name: yaml.safe_dump([{"ansible.builtin.lineinfile": {
+        "path": str(tmp_path / "done"), "create": True, "line": name + " {{ inventory_hostname }} {{ serve_launch_drain_s | default }}"}, "throttle": 1}]) for name in ("stop", "part")}
+    collections = overlay(tmp_path, {
+        "plugins/action/group_wait.py": WAIT,
+        **{f"roles/serve_launch/tasks/{name}.yml": text for name, text in noted.items()},
+        **{f"roles/serve_launch/tasks/{name}.yml": (tasks / f"{name}.yml").read_text() for name in ("start", "failed", "wait")}})
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {
+        "hosts": {f"node{number}": {"ends": end, "serve_launch_mine": [1]} for number, end in enumerate(ends)}, "vars": {"ansible_connection": "local"}}}))
+    group = {"name": "vllm", "hosts": ["node0", "node1"], "units": [], "served_model_name": "m", "answers_alone": True, "api_key_file": None,
+             "api": {"ca_file": None}, "ready_timeout_s": 600}
+    values = {"serve_launch_group": group, "serve_launch_differs": differs, "serve_launch_drain_limit_s": 300, "serve_launch_phase_limits": {},
+              "serve_launch_language": "en", "serve_launch_data_dirs": [], "serve_launch_log": "/var/log/x"}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [
+        {"ansible.builtin.include_role": {"name": "ascend.vllm.serve_launch", "tasks_from": "start"}}]}]))
+    with ansible_playbook(tmp_path) as run_playbook:
+        done = run_playbook("-i", "hosts.yml", "play.yml", "-e", json.dumps(values), ANSIBLE_COLLECTIONS_PATH=str(collections))
+    assert done.returncode == (0 if set(ends) == {"ready"} else 2), done.stdout + done.stderr
+    return done.stdout, (tmp_path / "done").read_text().splitlines() if (tmp_path / "done").exists() else []
+
+
+@pytest.mark.parametrize(("differs", "ends", "stopped"), [
+    (False, ("ready", "ready"), False), (False, ("timeout", "timeout"), False), (False, ("none", "none"), False),
+    # A container has ended, so that the rest of the group is of no use.
+    (False, ("failed", "failed"), True), (False, ("timeout", "failed"), True), (True, ("timeout", "timeout"), True), (True, ("none", "none"), True),
+])
+def test_a_group_that_was_only_waited_for_is_stopped_only_when_a_member_of_it_is_dead(tmp_path, differs, ends, stopped):
+    said, done = waited(tmp_path, differs, ends)
+    assert {line for line in done if line.endswith(" 0")} == ({"stop node0 0", "stop node1 0"} if stopped else set())
+    # Before a start the old containers are stopped once their requests have ended.
+    assert ("part node0 " in done and "stop node0 300" in done) is differs
+    if "ready" not in ends:
+        assert "it is " + ends[0] in said and "The logs are kept on each node" in said
+        assert ("vllm was not started. Its containers are stopped on node0, node1." in said) is stopped
+        assert ("vllm does not answer. It runs as planned, so nothing was stopped: its containers are left running on node0, node1." in said) is not stopped
