@@ -25,7 +25,8 @@ import sys
 import threading
 import time
 
-from ansible_collections.ascend.vllm.plugins.module_utils import watch_wire
+from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, watch_wire
+from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import failure_of, why
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
@@ -38,11 +39,14 @@ COMING, STRANGE = "starting", "strange"
 Seen = collections.namedtuple("Seen", "kind id started_at detail")
 
 WAITING, STARTING, SERVING, STOPPING, GIVEN_UP = "waiting", "starting", "serving", "stopping", "given_up"
-#: What became of a completion: C(busy) is no answer in time while others were computed, or one that blames the question.
+#: What became of a completion: C(busy) is no answer in time while others were computed, one that blames the question, or none that this
+#: node could have had or believed.
 ANSWERED, BUSY, FAILED = "answered", "busy", "failed"
 
 #: Seconds between two looks, and between two questions to a group that starts.
 POLL_S, START_PROBE_S = 2.0, 5.0
+#: Seconds between two counts of tokens, where none could be had before the completion: longer than a step of the engines.
+BETWEEN_S = 5.0
 #: Completions of one unit that fail in a row until the group counts as broken.
 FAILURES = 2
 #: Exit status for a configuration that no repetition mends (EX_CONFIG).
@@ -101,6 +105,8 @@ class Member:
         self.settled = False
         #: Whether the own API has answered since the start, how often in a row it has failed since the group serves, and when it is asked next.
         self.answered, self.failures, self.next_probe = False, 0, now
+        #: Why the last completion proves nothing, where it was neither an answer nor a failure.
+        self.doubt = ""
 
     def record(self):
         """Return what the state file has to say."""
@@ -133,6 +139,7 @@ class Member:
         if probe and probe[0] == self.generation:
             outcome, detail = probe[1:]
             self.answered = self.answered or outcome == ANSWERED
+            self.doubt = detail if outcome == BUSY else ""
             self.failures = self.failures + 1 if outcome == FAILED and self.phase == SERVING else 0
             if self.failures >= FAILURES:
                 return "%d completions in a row failed: %s" % (self.failures, detail)
@@ -205,7 +212,7 @@ class Head(Member):
         that are counted.
         """
         self.generation = max((self.generation or 0) + 1, int(wall))
-        self.started, self.run, self.answered, self.failures, self.waits_for = False, None, False, 0, ""
+        self.started, self.run, self.answered, self.failures, self.waits_for, self.doubt = False, None, False, 0, "", ""
         wait = min(self.config["backoff_s"] * 2 ** len(self.starts), self.config["backoff_limit_s"]) if failed or self.starts else 0
         self.not_before = now + wait
         if len(self.starts) < self.config["starts"]:
@@ -243,19 +250,26 @@ class Head(Member):
         """Take the end of a completion into account; return what is wrong, or None."""
         trouble = self.count(probe)
         if self.phase == STARTING:
-            lacking = self._unanswered()
-            self.waits_for = lacking and lacking + " yet"
+            lacking, doubt = self._unanswered()
+            self.waits_for = lacking and "%s%s yet" % (lacking, " (%s)" % doubt if doubt else "")
             if not lacking:
                 self.phase, self.since, self.next_probe = SERVING, now, now + self.config["probe_s"]
-            elif now - self.since > self.config["ready_timeout_s"]:
+            elif now - self.since > self.config["ready_timeout_s"] and not doubt:
+                # One that may serve, for all that is known here, is not stopped for it.
                 return "%s within %d s" % (lacking, self.config["ready_timeout_s"])
         return trouble or None
 
     def _unanswered(self):
-        """Return which unit with an API of its own has not answered since the start, or an empty text."""
-        if not self.answered:
-            return "no completion"
-        return next(("no answer of %s" % unit for unit in self.units if self.reports.get(unit, {}).get("answered") is False), "")
+        """Return (which unit with an API of its own has not answered since the start, why that proves nothing), or empty texts.
+
+        One of which it proves something comes first.
+        """
+        found = [] if self.answered else [("no completion", self.doubt)]
+        for unit in self.units:
+            said = self.reports.get(unit, {})
+            if said.get("answered") is False:
+                found.append(("no answer of %s" % unit, said.get("doubt") or ""))
+        return min(found, key=lambda entry: bool(entry[1]), default=("", ""))
 
     def _toward_start(self, now, wall, seen, busy):
         """Return what brings a group that does not run nearer to its next start."""
@@ -299,7 +313,7 @@ class Peer(Member):
     def report(self, seen, busy, error=None, probe=None):
         """Return what the head has to know, and learn what there is to know at this look. error: why a start failed; probe: as for Head.
 
-        C(answered) is null for a unit without an API, C(failed) what is wrong with one that has it.
+        C(answered) is null for a unit without an API, C(failed) what is wrong with one that has it, C(doubt) why its last answer proves nothing.
         """
         self.failed = self.count(probe) or (self.failed if self.failures else "")
         if error:
@@ -313,7 +327,8 @@ class Peer(Member):
             kind = STRANGE
         detail = self.error or ("runs, but was not started by its watch" if kind == STRANGE else seen.detail)
         answered = self.answered if self.config.get("asks") else None
-        return {"generation": self.generation, "container": kind, "started": self.started, "detail": detail, "answered": answered, "failed": self.failed}
+        return {"generation": self.generation, "container": kind, "started": self.started, "detail": detail, "answered": answered, "failed": self.failed,
+                "doubt": self.doubt}
 
     def step(self, now, dummy, seen, busy, dummy_error=None, answer=None):
         """Return what has to be done now, of C(start), C(stop) and C(probe). answer: the head's to the report of this look, None where there was none."""
@@ -342,7 +357,7 @@ class Peer(Member):
 
     def _join(self, generation):
         """Be of a generation, or of none, with nothing started for it."""
-        self.generation, self.started, self.run, self.error, self.failed = generation, False, None, "", ""
+        self.generation, self.started, self.run, self.error, self.failed, self.doubt = generation, False, None, "", "", ""
         self.answered, self.failures, self.next_probe = False, 0, self.born
 
 
@@ -392,7 +407,7 @@ class Watch:
         self.talk, self.ask = talk, ask
         self.hands, self.probe = Beside(spawn), Beside(spawn)
         self.lock = threading.Lock()
-        self.kept = self.said = self.complained = None
+        self.kept = self.said = self.complained = self.doubted = None
 
     def hear(self, unit, report):
         """Answer a peer's report, on the head."""
@@ -449,7 +464,9 @@ class Watch:
             return None
         dummy, result, error = done
         generation, outcome, detail = result if error is None else (self.member.generation, FAILED, error)
-        if outcome != ANSWERED and self.member.phase == SERVING:
+        doubt, self.doubted = self.doubted, detail if outcome == BUSY else None
+        # A failure belongs to a start, every five seconds; what an operator has to mend does not.
+        if outcome != ANSWERED and self.member.phase == SERVING or outcome == BUSY and detail != doubt:
             self.say("a completion did not come back (%s): %s" % (outcome, detail))
         return generation, outcome, detail
 
@@ -482,12 +499,40 @@ class Watch:
                 self.hands.begin(action, lambda: self.engine.stop(seen.id, self.config["stop_timeout_s"]))
 
 
-def _tokens(api):
-    """Return how many tokens the group has computed, or None where it does not say it."""
+def _api(config):
+    """Return (the API that a unit is asked at, what this node lacks to ask it); one of them is None."""
+    key, path = None, config.get("api_key_file")
     try:
-        return api.load()[1]
-    except OSError:
-        return None
+        if path:
+            with open(path, encoding="utf-8") as stream:
+                key = stream.read().strip()
+        path = config.get("ca_file")
+        if path:
+            plain_http.verifying(path)
+    except (OSError, ValueError) as error:
+        return None, "this node cannot ask: %s is of no use: %s" % (path, getattr(error, "strerror", None) or error)
+    return Api(config["url"], key, config.get("ca_file")), None
+
+
+def _tokens(api, timeout):
+    """Return (how many tokens the group has computed, None where it does not say it; whether it did not say it in time)."""
+    try:
+        return api.load(timeout)[1], False
+    except OSError as error:
+        return None, failure_of(error)[0] == "hung"
+    except ValueError:
+        return None, False
+
+
+def _computes(api, timeout, before, late):
+    """Return whether tokens are computed. before, late: what _tokens() returned before the completion."""
+    if late:
+        # Metrics that are late belong to a group under load: two later counts say what the first one would have.
+        before = _tokens(api, timeout)[0]
+        if before is not None:
+            time.sleep(BETWEEN_S)
+    after = _tokens(api, timeout)[0] if before is not None else None
+    return after is not None and after > before
 
 
 def _asked(api, config):
@@ -502,23 +547,26 @@ def ask_completion(config):
     """Return (outcome, detail) of one completion, or of what takes its place.
 
     A group whose queue is long may not answer in time and yet be well: as long as it computes tokens for others it is busy, not broken.
-    A question that is refused (a key that was changed, a name) says nothing against the engines either.
+    A question that is refused (a key that was changed, a name) says nothing against the engines either, nor does one that this node cannot ask,
+    or whose answer it cannot trust, because of its own files or a certificate.
     """
-    key = None
-    if config.get("api_key_file"):
-        with open(config["api_key_file"], encoding="utf-8") as stream:
-            key = stream.read().strip()
-    api = Api(config["url"], key, config.get("ca_file"))
-    before = _tokens(api)
+    api, lacking = _api(config)
+    if lacking:
+        return BUSY, lacking
+    before, late = _tokens(api, config["probe_timeout_s"])
     try:
         answered, status, text = _asked(api, config)
     except OSError as error:
-        answered, status, text = False, None, str(getattr(error, "reason", None) or error)
+        kind, text = failure_of(error, config.get("ca_file"))
+        if kind in ("certificate", "ca_file"):
+            return BUSY, text
+        answered, status = False, None
+    except ValueError as error:
+        return BUSY, why(error)
     if answered:
         return ANSWERED, ""
     detail = "HTTP %s: %s" % (status, " ".join(text.split())[:300]) if status is not None else text
-    after = _tokens(api) if before is not None else None
-    alive = status is not None and 400 <= status < 500 or after is not None and after > before
+    alive = status is not None and 400 <= status < 500 or _computes(api, config["probe_timeout_s"], before, late)
     return (BUSY if alive else FAILED), detail
 
 

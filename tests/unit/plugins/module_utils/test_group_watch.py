@@ -24,6 +24,7 @@ from ansible_collections.ascend.vllm.plugins.module_utils import group_watch, wa
 from ansible_collections.ascend.vllm.plugins.module_utils.group_watch import (
     ABSENT, ANSWERED, BUSY, FAILED, FOREIGN, GIVEN_UP, RUNNING, SERVING, STARTING, STOPPED, STOPPING, WAITING, Head, Peer, Seen, Watch,
 )
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, free_port, quiet_proxies, unix_server, web_server
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -590,6 +591,47 @@ def test_completions_that_fail_while_the_group_starts_are_no_failure_but_the_tim
     assert world.phase != STARTING and world.head.member.reason == "no completion within 600 s"
 
 
+NO_CA = "no file /etc/ascend-vllm/ca.pem"
+
+
+def test_a_start_of_which_nothing_can_be_known_is_said_and_not_ended(pair):
+    pair.peers[0].engine.die()
+    pair.answer = BUSY, NO_CA
+    pair.until(STARTING)
+    pair.run(1000)
+    assert pair.phase == STARTING and all(pair.up) and pair.head.engine.runs == 2
+    assert pair.head.saved["waits_for"] == f"no completion ({NO_CA}) yet" and len([line for line in pair.head.log if NO_CA in line]) == 2
+    # Once it can be asked, its answers count.
+    pair.answer = FAILED, "HTTP 500"
+    pair.run(10)
+    assert pair.phase != STARTING and pair.head.member.reason == "no completion within 600 s"
+    pair.answer = None
+    pair.until(SERVING)
+
+
+def test_a_rank_that_its_node_cannot_ask_is_said_by_the_head(ranks):
+    ranks.nodes[1].engine.die()
+    ranks.until(STARTING)
+    answers = ranks.rank_answers
+    ranks.rank_answers = lambda node: (BUSY, NO_CA) if node.unit == "vllm-rank2" else answers(node)
+    ranks.run(1000)
+    assert ranks.phase == STARTING and ranks.head.saved["waits_for"] == f"no answer of vllm-rank2 ({NO_CA}) yet"
+    assert [line for line in ranks.nodes[2].log if NO_CA in line] == [f"a completion did not come back (busy): {NO_CA}"]
+    # What is known of another one ends the start.
+    ranks.silent.add("vllm-rank1")
+    ranks.nodes[1].engine.die()
+    ranks.until(STOPPING)
+    ranks.until(STARTING)
+    ranks.run(700)
+    assert ranks.head.member.reason == "no answer of vllm-rank1 within 600 s"
+
+
+def test_what_an_operator_has_to_mend_is_logged_of_a_group_that_serves(pair):
+    pair.answer = BUSY, NO_CA
+    pair.run(300)
+    assert pair.serving() and f"a completion did not come back (busy): {NO_CA}" in pair.head.log
+
+
 def starts_of_head(world):
     """Return the seconds between the head's starts."""
     moments = [moment for moment, name in world.started if name == world.units[0]]
@@ -941,6 +983,70 @@ def test_a_rank_that_computes_no_prompt_is_never_asked_for_a_completion(alone, h
         asked = [asked.path for asked in server.asked if asked.path not in ("/metrics", "/health")]
     assert (outcome, asked) == ((ANSWERED, ["/v1/completions" if alone else "/v1/models"]) if health == 200 else (FAILED, []))
     assert detail.startswith("HTTP 503: ") == (health == 503)
+
+
+def asking(server, **more):
+    """Return what becomes of a completion."""
+    return group_watch.ask_completion(dict({"url": server.url, "model": "m", "probe_timeout_s": 5}, **more))
+
+
+@pytest.mark.parametrize(("pem", "vouching", "words"), [
+    (certificates.SIGNED + certificates.SIGNED_KEY, certificates.OTHER, "a certificate that CA does not vouch for: "),
+    (certificates.EXPIRED + certificates.SIGNED_KEY, certificates.EXPIRED, "a certificate that CA does not vouch for: certificate has expired"),
+    (certificates.SIGNED + certificates.SIGNED_KEY, "", "this node cannot ask: CA is of no use: "),
+    (certificates.SIGNED + certificates.SIGNED_KEY, None, "this node cannot ask: CA is of no use: No such file or directory"),
+], ids=["another", "expired", "empty", "missing"])
+def test_what_this_node_cannot_trust_says_nothing_against_the_group(pem, vouching, words, tmp_path, monkeypatch):
+    quiet_proxies(monkeypatch)
+    ca_file = tmp_path / "ca.pem"
+    if vouching is not None:
+        ca_file.write_text(vouching)
+    with web_server(lambda asked: (200, {"choices": [{"text": " x"}]}), tls=pem) as server:
+        outcome, detail = asking(server, ca_file=str(ca_file))
+    assert outcome == BUSY and detail.startswith(words.replace("CA", str(ca_file)))
+
+
+@pytest.mark.parametrize(("key", "words"), [
+    (None, "this node cannot ask: KEY is of no use: No such file or directory"), (b"\xff", "this node cannot ask: KEY is of no use: "),
+    (b"s3cret\nkey", "the question could not be sent: "), ("s3cr\u4e00t".encode(), "the question could not be sent: "),
+], ids=["missing", "no-text", "two-lines", "not-for-a-header"])
+def test_a_key_that_cannot_be_read_or_sent_says_nothing_against_the_group(key, words, tmp_path, monkeypatch):
+    quiet_proxies(monkeypatch)
+    path = tmp_path / "api_key"
+    if key is not None:
+        path.write_bytes(key)
+    with web_server(lambda asked: (200, {"choices": [{"text": " x"}]})) as server:
+        outcome, detail = asking(server, api_key_file=str(path))
+        assert not server.asked
+    assert outcome == BUSY and detail.startswith(words.replace("KEY", str(path))) and "s3cr" not in detail
+
+
+@pytest.mark.parametrize(("counts", "wanted"), [
+    ([None, 5, 6], BUSY), ([None, 5, 5], FAILED), ([None, None, 6], FAILED), ([None, 5, None], FAILED),
+    # Metrics without the counter are no sign of load.
+    (["", 5, 6], FAILED),
+])
+def test_metrics_that_are_late_before_a_completion_are_asked_for_twice_after_it(counts, wanted, monkeypatch):
+    quiet_proxies(monkeypatch)
+    monkeypatch.setattr(group_watch, "BETWEEN_S", 0.01)
+    left = list(counts)
+
+    def answer(asked):
+        if asked.path == "/metrics":
+            count = left.pop(0)
+            return count if count is None else metrics(count) if count else (200, b"")
+        return (200,) if asked.path == "/health" else None
+
+    with web_server(answer) as server:
+        assert asking(server, probe_timeout_s=0.5) == (wanted, "timed out")
+
+
+def test_metrics_get_as_much_time_as_a_completion(monkeypatch):
+    given = []
+    monkeypatch.setattr(group_watch.Api, "load", lambda self, timeout=5.0: given.append(timeout) or (None, len(given)))
+    monkeypatch.setattr(group_watch, "_asked", lambda api, config: (False, 500, "x"))
+    assert group_watch.ask_completion({"url": "http://127.0.0.1:1", "model": "m", "probe_timeout_s": 60}) == (BUSY, "HTTP 500: x")
+    assert given == [60, 60]
 
 
 def test_ask_completion_of_nobody():
