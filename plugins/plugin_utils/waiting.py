@@ -8,7 +8,7 @@ the result on a board (a private directory on the controller); the first worker 
 all follow it. So the wait ends on every node within one slice of an exit on any node, or two where its log says only that
 something else broke first.
 
-Times (``at``, ``since``, ``progressed``) are those of the controller's monotonic clock, in seconds, which its processes share.
+Times (``at``, ``since``, ``missed``, ``progressed``) are those of the controller's monotonic clock, in seconds, which its processes share.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ..module_utils import serve_log
 from .causes import HOW_IT_ENDED, explain
 from .pages import load_words
 
-#: Slices in a row without an answer after which a node counts as lost (one may be a hiccup of the connection).
-LOST_AFTER = 3
+#: Slices in a row without an answer after which a node counts as lost (one may be a hiccup of the connection), and the seconds that have to
+#: be between the first and the last of them: one that refuses connections, as while its SSH server restarts, is asked again at once.
+LOST_AFTER, LOST_S = 3, 60.0
 #: Lines of an exited container's log that the error shows where nothing in it is known.
 SHOWN_LINES = 25
 #: Seconds that an exit without a reason of its own waits for what the other nodes say: a slice of theirs, and its way.
@@ -40,7 +41,7 @@ class Watch:
     """What the watcher of one node remembers from slice to slice."""
 
     def __init__(self):
-        self.misses = 0
+        self.misses, self.missed = 0, None
         self.startup = None
         self.steps: dict = {}
         self.progressed = None
@@ -48,11 +49,14 @@ class Watch:
         self.telling: list = []
 
     def state(self, found: dict, now: float) -> dict:
-        """Return what is posted of a slice: what ``serve_probe`` said, and ``{misses, at, since, progressed, startup, telling}``.
+        """Return what is posted of a slice: what ``serve_probe`` said, and ``{misses, missed, at, since, progressed, startup, telling}``.
 
-        since: when the container was first seen exited. progressed: when the start last came to another phase or another step of it.
+        missed: when the first of the misses in a row was seen. since: when the container was first seen exited. progressed: when the start last came to another phase or another step of it.
         """
-        self.misses = self.misses + 1 if found["phase"] == "unreachable" else 0
+        if found["phase"] != "unreachable":
+            self.misses, self.missed = 0, None
+        else:
+            self.misses, self.missed = self.misses + 1, now if self.missed is None else self.missed
         if self.progressed is None:
             self.progressed = now
         if found["phase"] == "exited" and self.since is None:
@@ -65,8 +69,8 @@ class Watch:
             self.steps[startup["phase"]] = startup["step"]
             self.startup = startup
         self.telling = serve_log.within(list(dict.fromkeys(self.telling + (found.get("telling") or []))), KEPT_BYTES)
-        return {**found, "misses": self.misses, "at": now, "since": self.since, "progressed": self.progressed, "startup": self.startup,
-                "telling": self.telling}
+        return {**found, "misses": self.misses, "missed": self.missed, "at": now, "since": self.since, "progressed": self.progressed,
+                "startup": self.startup, "telling": self.telling}
 
 
 class Finding:
@@ -124,7 +128,7 @@ def decide(states: dict, hosts: list, asked: list, elapsed_s: float, limit_s: fl
     for host, state in found.items():
         if state["phase"] == "absent":
             return _outcome("failed", host, words["removed"].format(host=host))
-        if state["phase"] == "unreachable" and state.get("misses", 0) >= LOST_AFTER:
+        if state["phase"] == "unreachable" and state.get("misses", 0) >= LOST_AFTER and state["at"] - state["missed"] >= LOST_S:
             return _outcome("failed", host, words["lost"].format(host=host, count=state["misses"], error=state.get("error")))
     running = all(states.get(host, {}).get("phase") in ("running", "ready") for host in hosts)
     head = asked[0]

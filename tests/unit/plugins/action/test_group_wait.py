@@ -215,12 +215,23 @@ def test_a_head_that_answers_waits_for_the_others_to_be_seen(tmp_path):
     AnsibleError("Incorrect sudo password"),
     {"failed": True, "msg": "the Docker engine does not answer: /var/run/docker.sock: Connection refused"},
 ])
-def test_a_node_that_cannot_be_asked_three_times_in_a_row_ends_the_wait(tmp_path, fault):
-    found = watch_all(tmp_path, {H: [running()], P: [running(), fault]})
+def test_a_node_that_cannot_be_asked_for_a_minute_ends_the_wait(tmp_path, fault):
+    # A second between two tries passes, and nothing else.
+    found = watch_all(tmp_path, {H: [running()], P: [running(), fault]}, clock=Clock(), limit_s=300)
     text = str(fault) if isinstance(fault, Exception) else fault["msg"]
-    assert messages(found) == {f"a2-node1 has not answered 3 times in a row: {text}"}
+    assert messages(found) == {f"a2-node1 has not answered 61 times in a row: {text}"}
     assert all(answer["result"]["failed"] for answer in found.values())
-    assert len(found[P]["probes"]) == 4
+    assert len(found[P]["probes"]) == 62
+
+
+def test_a_node_that_refuses_connections_for_half_a_minute_is_waited_for(tmp_path):
+    found = watch(H, tmp_path, [running(), *[UNREACHABLE] * 30, READY], hosts=[H], clock=Clock(), limit_s=300)
+    assert found["result"]["outcome"] == "ready" and len(found["probes"]) == 32
+
+
+def test_a_node_whose_tries_take_long_is_tried_three_times(tmp_path):
+    found = watch(H, tmp_path, [UNREACHABLE], hosts=[H], clock=Clock(step=20.0), limit_s=3000)
+    assert found["result"]["outcome"] == "failed" and "3 times in a row" in found["result"]["msg"] and len(found["probes"]) == 3
 
 
 def test_misses_count_only_in_a_row(tmp_path):
@@ -233,11 +244,11 @@ def test_misses_count_only_in_a_row(tmp_path):
 
 def test_a_node_that_cannot_be_asked_is_not_asked_again_at_once(tmp_path):
     clock = Clock()
-    watch(H, tmp_path, [UNREACHABLE], hosts=[H], clock=clock)
-    assert clock.slept == 3
+    watch(H, tmp_path, [UNREACHABLE], hosts=[H], clock=clock, limit_s=300)
+    assert clock.slept == 61
     watch(H, tmp_path, [{"failed": True, "msg": "x"}], hosts=[H], clock=clock)
     # The decision already stands, so that one slice is enough.
-    assert clock.slept == 4
+    assert clock.slept == 62
 
 
 def test_only_the_head_shows_progress_of_all_nodes(tmp_path):

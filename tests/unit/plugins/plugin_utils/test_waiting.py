@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ansible_collections.ascend.vllm.plugins.plugin_utils import causes
 from ansible_collections.ascend.vllm.plugins.plugin_utils.pages import load_words
 from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import (
-    HOLD_S, LOST_AFTER, SHOWN_LINES, Board, Watch, decide, limits_problem, phrase, summary,
+    HOLD_S, LOST_AFTER, LOST_S, SHOWN_LINES, Board, Watch, decide, limits_problem, phrase, summary,
 )
 from ansible_collections.ascend.vllm.tests.unit.plugins.plugin_utils import test_checks_data
 
@@ -31,9 +31,9 @@ def exited(code=1, log=(), error=None):
     return {"phase": "exited", "exit_code": code, "log": list(log), "error": error, "misses": 0}
 
 
-def lost(misses, error="ssh: connect to host: No route to host"):
-    """Return the state of a node that does not answer."""
-    return {"phase": "unreachable", "misses": misses, "error": error}
+def lost(misses, seconds=LOST_S, error="ssh: connect to host: No route to host"):
+    """Return the state of a node that has not answered for so long."""
+    return {"phase": "unreachable", "misses": misses, "missed": 100.0, "at": 100.0 + seconds, "error": error}
 
 
 @pytest.mark.parametrize("states, outcome, host", [
@@ -46,6 +46,7 @@ def lost(misses, error="ssh: connect to host: No route to host"):
     ({H: READY, P: lost(1)}, None, None),
     ({H: READY, P: lost(LOST_AFTER - 1)}, None, None),
     ({H: READY, P: lost(LOST_AFTER)}, "failed", P),
+    ({H: READY, P: lost(9 * LOST_AFTER, LOST_S - 1)}, None, None),
     ({H: READY, P: {"phase": "absent"}}, "failed", P),
     ({H: READY, P: exited()}, "failed", P),
     ({P: exited()}, "failed", P),
@@ -69,7 +70,7 @@ def test_hosts_of_another_group_do_not_count():
 
 
 def test_the_time_is_up_at_the_limit_and_says_how_far_every_node_came():
-    states = {H: dict(RUNS, last_line="Application startup complete."), P: lost(1, "Connection timed out")}
+    states = {H: dict(RUNS, last_line="Application startup complete."), P: lost(1, error="Connection timed out")}
     assert decide(states, [H, P, "a2-node2"], [H], 59.9, 60) is None
     decision = decide(states, [H, P, "a2-node2"], [H], 60.0, 60)
     assert decision == {"outcome": "timeout", "host": H, "message":
@@ -96,7 +97,7 @@ def test_an_exit_without_a_log_says_so(log):
 
 
 def test_a_lost_node_shows_how_often_and_why():
-    message = decide({H: RUNS, P: lost(4, "Permission denied (publickey)")}, [H, P], [H], 1, 60)["message"]
+    message = decide({H: RUNS, P: lost(4, error="Permission denied (publickey)")}, [H, P], [H], 1, 60)["message"]
     assert message == "a2-node1 has not answered 4 times in a row: Permission denied (publickey)"
 
 
@@ -314,9 +315,11 @@ def test_what_a_watcher_remembers_of_misses_and_of_an_exit():
     watch = Watch()
     shard = {"phase": "loading", "step": "1/9"}
     watch.state(dict(RUNS, startup=shard, telling=[NIC]), 1.0)
-    assert [watch.state({"phase": "unreachable", "error": "x"}, now)["misses"] for now in (2.0, 3.0)] == [1, 2]
+    silent = {"phase": "unreachable", "error": "x"}
+    assert [(state["misses"], state["missed"]) for state in (watch.state(silent, now) for now in (2.0, 3.0))] == [(1, 2.0), (2, 2.0)]
     gone = watch.state(dict(exited(1), telling=["b"]), 4.0)
-    assert (gone["misses"], gone["since"], gone["startup"], gone["telling"]) == (0, 4.0, shard, [NIC, "b"])
+    assert (gone["misses"], gone["missed"], gone["since"], gone["startup"], gone["telling"]) == (0, None, 4.0, shard, [NIC, "b"])
+    assert watch.state(silent, 5.0)["missed"] == 5.0
     assert watch.state(exited(1), 9.0)["since"] == 4.0
     huge = watch.state(dict(exited(1), telling=[f"{number} " + "x" * 700 for number in range(1000)]), 10.0)["telling"]
     assert huge[0] == NIC and sum(map(len, huge)) < 100000
@@ -343,7 +346,7 @@ def test_every_word_of_the_wait_is_there_in_both_languages():
 
 
 STATE = st.one_of(st.none(), st.fixed_dictionaries(
-    {"phase": st.sampled_from(["running", "ready", "exited", "absent", "unreachable"]), "misses": st.integers(0, 5)},
+    {"phase": st.sampled_from(["running", "ready", "exited", "absent", "unreachable"]), "misses": st.integers(0, 5), "missed": st.floats(-99, 0)},
     optional={"exit_code": st.integers(0, 255), "log": st.lists(st.text(max_size=8) | st.sampled_from([NIC, GONE, *TRACEBACK]), max_size=40),
               "error": st.none() | st.text(max_size=8), "last_line": st.text(max_size=8), "telling": st.lists(st.sampled_from([NIC, GONE, SOCKET])),
               "at": st.floats(0, 50), "since": st.none() | st.floats(0, 50), "progressed": st.floats(0, 50),
@@ -361,7 +364,8 @@ def test_decide_never_calls_a_group_ready_that_is_not(found, at, elapsed, limit)
     phases = [state["phase"] if state else None for state in found]
     may_be_ready = states.get(head, {}).get("phase") == "ready" and set(phases) <= {"running", "ready"}
     dead = [host for host, phase in zip(hosts, phases) if phase == "exited"]
-    gone = [host for host, state in states.items() if state["phase"] == "absent" or state["phase"] == "unreachable" and state["misses"] >= LOST_AFTER]
+    gone = [host for host, state in states.items() if state["phase"] == "absent"
+            or state["phase"] == "unreachable" and state["misses"] >= LOST_AFTER and state["at"] - state["missed"] >= LOST_S]
     if dead:
         seen = [state["since"] for state in states.values() if state.get("since") is not None]
         if decision is None:
@@ -388,7 +392,7 @@ def test_decide_never_calls_a_group_ready_that_is_not(found, at, elapsed, limit)
     (dict(RUNS, last_line="x", error="/health says 200, but\n  a completion\tdid not come back"), "/health says 200, but a completion did not come back"),
     (dict(RUNS, error="e" * 500), "e" * 160),
     (exited(), "exited"),
-    (lost(1, "Connection\ntimed out"), "unreachable (Connection timed out)"),
+    (lost(1, error="Connection\ntimed out"), "unreachable (Connection timed out)"),
     ({"phase": "absent"}, "absent"),
     (at_phase("loading", "81/163", last_line="WARNING hm"), "loading weights, shard 81 of 163"),
     (at_phase("compiling", "1/5"), "capturing graphs, 1 of 5"),
@@ -404,7 +408,7 @@ def test_summary_is_a_part_of_one_line(state, words):
 
 def test_summary_in_chinese():
     assert summary(at_phase("loading", "81/163"), "zh") == "加载权重，分片 81/163" and summary(None, "zh") == "尚未查询"
-    assert summary(lost(1, "timed out"), "zh") == "无法访问（timed out）"
+    assert summary(lost(1, error="timed out"), "zh") == "无法访问（timed out）"
 
 
 @pytest.mark.parametrize("line, words", [
