@@ -53,22 +53,23 @@ class ActionModule(ActionBase):
                 display.warning(f"{host}: new requests are not kept away from port {ports}: {answer['why_not']}. Remedy: install nftables there.")
                 told = True
             now = time.monotonic()
-            if (answer["tokens"], answer["requests"]) != seen:
+            if answer["requests"] and (answer["tokens"], answer["requests"]) != seen:
                 seen, moved_at = (answer["tokens"], answer["requests"]), now
             outcome = self._outcome(answer, now - start, now - moved_at, args)
             if outcome:
-                return {"changed": False, "outcome": outcome, "left": answer["requests"], "kept_away": answer["kept_away"], "since": since,
+                return {"changed": False, "outcome": outcome, "left": answer["requests"] or None, "kept_away": answer["kept_away"], "since": since,
                         "seconds": round(now - start, 1)}
-            running, waiting = answer["requests"]["running"], answer["requests"]["waiting"]
-            display.display(f"  [{now - start:5.0f} s of at most {args['limit_s']} s] {host}: {running} requests running, {waiting} waiting")
+            found = "{running} requests running, {waiting} waiting".format(**answer["requests"]) if answer["requests"] else "no answer yet"
+            display.display(f"  [{now - start:5.0f} s of at most {args['limit_s']} s] {host}: {found}")
 
     @staticmethod
     def _outcome(answer, elapsed_s, still_s, args):
         """Return how the wait ended, or None to go on."""
         if answer["drained"]:
             return "drained"
-        if answer["requests"] is None:
-            return "silent"
+        if not answer["requests"]:
+            # One that listens may be too busy to answer: nothing is cut off for that until it would be for any other reason.
+            return "silent" if answer["requests"] is None or elapsed_s >= args["limit_s"] or still_s > args["stall_s"] else None
         if elapsed_s >= args["limit_s"]:
             return "limit"
         # Without a count of tokens nobody knows whether something is computed.

@@ -78,7 +78,9 @@ why_not:
   returned: success
   type: str
 requests:
-  description: C(running) and C(waiting) as the APIs counted them last, null where one did not say it three times in a row.
+  description:
+    - C(running) and C(waiting) as the APIs counted them last, empty where no answer came in time, which a busy API may not give.
+    - Null where nobody listened, or the metrics did not say it, three times in a row.
   returned: success
   type: dict
 drained:

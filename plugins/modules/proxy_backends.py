@@ -169,7 +169,8 @@ def drain(backends, api_key, wait_s, clock=time.monotonic):
     """Wait until the backends have no request; return (requests by backend, whether none is left on any)."""
     end, requests, ended = clock() + wait_s, {}, []
     for backend in backends:
-        requests[backend], dummy, drained = quiet.watch(Api(backend, api_key), max(end - clock(), 0))
+        found, dummy, drained = quiet.watch(Api(backend, api_key), max(end - clock(), 0))
+        requests[backend] = found or None
         ended.append(drained)
     return requests, all(ended)
 

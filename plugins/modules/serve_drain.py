@@ -36,7 +36,9 @@ options:
     type: int
     required: true
   stall_s:
-    description: Seconds without a new token after which requests are not waited for any more. An API that does not count tokens has no such limit.
+    description:
+      - Seconds without a new token, or without any answer, after which requests are not waited for any more.
+      - An API that does not count tokens has no such limit as long as it answers.
     type: int
     default: 60
   alone:
@@ -72,7 +74,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 outcome:
-  description: V(drained), V(limit), V(stalled), V(silent) (the API did not say) or V(off).
+  description: V(drained), V(limit), V(stalled), V(silent) (the API did not say, because nobody listened or no answer came in time) or V(off).
   returned: success
   type: str
 left:

@@ -92,3 +92,29 @@ def test_what_is_left_ends_the_run_where_it_is_looked_for(order):
     assert "node2" in said and "process_gone" in said and "x runs" in said
     # After a failure its reason is what has to be said.
     assert order({}, serve_stop_release_s=0) == ONE_AFTER_THE_OTHER
+
+
+#: In place of serve_drain: ends as the variables say.
+DRAIN = """
+from ansible.plugins.action import ActionBase
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        return {"changed": False, "seconds": 70.0, **task_vars["ends"]}
+"""
+
+
+@pytest.mark.parametrize(("ends", "said"), [
+    ({"outcome": "silent", "left": None}, "vllm: it does not say how many requests it has; whatever it still computes is cut off after 70.0 s (silent)"),
+    ({"outcome": "stalled", "left": {"running": 2, "waiting": 1}}, "vllm: 2 requests running and 1 waiting are cut off after 70.0 s (stalled)"),
+    ({"outcome": "drained", "left": {"running": 0, "waiting": 0}}, None),
+], ids=["silent", "stalled", "drained"])
+def test_what_is_cut_off_is_said_also_where_nobody_knows_how_much(tmp_path, ends, said):
+    collections = overlay(tmp_path, {"plugins/action/serve_drain.py": DRAIN, f"{TASKS}/drain.yml": (TOP / TASKS / "drain.yml").read_text()})
+    values = {"serve_stop_group": {"name": "vllm", "api_key_file": None, "api": {"ca_file": None}}, "serve_stop_proxies": {}, "serve_stop_drain_s": 300,
+              "serve_stop_stall_s": 60, "serve_stop_apis": [{"port": 8000, "url": "http://127.0.0.1:8000"}], "ends": ends}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": [
+        {"ansible.builtin.include_role": {"name": "ascend.vllm.serve_stop", "tasks_from": "drain"}}]}]))
+    with ansible_playbook(tmp_path) as run_playbook:
+        done = run_playbook("-c", "local", "-i", "localhost,", "play.yml", "-e", json.dumps(values), ANSIBLE_COLLECTIONS_PATH=str(collections))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout if said else '"msg"' not in done.stdout

@@ -92,6 +92,20 @@ def test_an_api_that_does_not_say_how_many_there_are():
     assert (found["result"]["outcome"], found["result"]["left"], "failed" in found["result"]) == ("silent", None, False)
 
 
+LATE = dict(SILENT, requests={})
+
+
+def test_an_api_that_is_too_busy_to_answer_is_asked_until_requests_would_be_cut_off_anyway():
+    found = drain([LATE] * 6 + [seen(2, 0, 10), LATE, seen(0, 0, 99, drained=True)])
+    assert (found["result"]["outcome"], found["lines"][0]) == ("drained", "  [    5 s of at most 300 s] a2-node0: no answer yet")
+    found = drain([seen(2, 0, 10)] + [LATE] * 99)
+    assert (found["result"]["outcome"], found["result"]["left"], found["result"]["seconds"]) == ("silent", None, 70.0)
+    assert drain([LATE] * 99, limit_s=20)["result"]["seconds"] == 20.0 and drain([LATE] * 99, limit_s=20)["result"]["outcome"] == "silent"
+    # An answer in between, which is the same, is no progress.
+    found = drain([seen(2, 0, 10), LATE] * 99)
+    assert (found["result"]["outcome"], found["result"]["left"]) == ("silent", None) and found["result"]["seconds"] == 70.0
+
+
 def test_what_nft_does_not_do_is_warned_of_once():
     why = "nft is not installed here"
     found = drain([seen(1, 0, 1, why_not=why), seen(1, 0, 2, why_not=why), seen(0, 0, 2, drained=True, why_not=why)])

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import socket
+import urllib.error
 
 import pytest
 
@@ -83,8 +84,22 @@ def test_an_api_without_a_count_of_tokens_is_watched_by_its_requests():
     assert watch([(0, 0, None)])[:3] == ((0, 0), None, True)
 
 
-@pytest.mark.parametrize("nothing", [None, OSError("Connection refused")])
-def test_no_answer_three_times_in_a_row_is_none(nothing):
+REFUSED = ConnectionRefusedError(111, "Connection refused")
+LATE = [socket.timeout("timed out"), OSError("no valid HTTP answer"), urllib.error.URLError(socket.timeout("timed out"))]
+
+
+@pytest.mark.parametrize("late", LATE, ids=["late", "garbage", "late-connection"])
+def test_an_api_that_listens_and_does_not_answer_is_asked_until_the_slice_is_over(late):
+    # Nothing is known, which is not that there is nothing.
+    assert watch([late]) == ({}, None, False, 4.5, 10) and watch([late], takes=5.0) == ({}, None, False, 5.0, 1)
+    assert watch([late] * 4 + [(1, 0, 8)])[:3] == ((1, 0), 8, False)
+    assert watch([late, REFUSED, late, REFUSED, late], slice_s=9.0)[0] == {}
+    # Nor does it count as quiet.
+    assert watch([(0, 0, 7)] * 4 + [late] + [(0, 0, 7)])[2:4] == (True, 5.5)
+
+
+@pytest.mark.parametrize("nothing", [None, REFUSED, urllib.error.URLError(REFUSED)])
+def test_nobody_three_times_in_a_row_is_none(nothing):
     assert watch([nothing]) == (None, None, False, 1.0, 3)
     # An answer that was late once or twice cuts nobody off, also at the end of a slice.
     assert watch([(1, 0, 7), nothing, nothing, (1, 0, 8)])[:3] == ((1, 0), 8, False)
@@ -157,7 +172,7 @@ def test_new_connections_are_let_in_again(ask, tmp_path):
 def test_without_an_api_to_ask_only_the_door_is_closed(ask):
     result = ask()
     assert (result["kept_away"], result["requests"], result["drained"]) == (True, None, False)
-    result = ask(urls=["http://127.0.0.1:%d" % closed_port()])
+    result = ask(urls=["http://127.0.0.1:%d" % closed_port()], slice_s=60)
     assert (result["kept_away"], result["requests"], result["tokens"], result["drained"]) == (True, None, None, False)
 
 

@@ -140,6 +140,12 @@ def test_the_client_s_key_reaches_the_backend():
         assert [asked.headers["Authorization"] for asked in servers[0].asked if asked.path == "/v1/completions"] == ["Bearer client"]
 
 
+def test_a_backend_that_is_too_busy_to_say_what_it_has_is_not_drained():
+    with web_server(lambda asked: b"garbage\r\n\r\n") as busy:
+        began = time.monotonic()
+        assert proxy_backends.drain([busy.url], None, 0.2) == ({busy.url: None}, False) and 0.15 < time.monotonic() - began < 4
+
+
 @real
 def test_the_wait_for_what_a_backend_has_ends(run_module):
     with routed(Backend("east"), Backend("west", load=(2, 1))) as (router, dummy, servers):
