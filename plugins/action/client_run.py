@@ -8,12 +8,17 @@ from __future__ import annotations
 import re
 import time
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ascend.vllm.plugins.module_utils import client_runs
 from ansible_collections.ascend.vllm.plugins.plugin_utils import client_lines
+from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import LOST_AFTER
 
 display = Display()
+
+#: Seconds after which a node is asked again that could not be reached.
+AGAIN_S = 20.0
 
 
 class ActionModule(ActionBase):
@@ -38,7 +43,8 @@ class ActionModule(ActionBase):
         start, joined, answer, first = time.monotonic(), False, {}, None
         while True:
             step = "watch" if answer else "begin"
-            answer = self._execute_module(module_name="ascend.vllm.client_progress", module_args=dict(options, step=step), task_vars=task_vars)
+            # A node that is not reached to begin with is said at once.
+            answer = self._look(dict(options, step=step), LOST_AFTER if answer else 1, task_vars)
             if answer.get("failed") or "running" not in answer:
                 return dict(answer, failed=True, msg=f"{host}: {answer.get('msg', 'the module ended without a result')}")
             joined = joined or answer["joined"]
@@ -49,9 +55,33 @@ class ActionModule(ActionBase):
             first = (time.monotonic(), done[0]) if done and first is None else first
             display.display("  " + client_lines.line(host, args["name"], answer["seconds"], done, answer["log"], first, time.monotonic()))
         # The results are here: what they were read from is not needed any more.
-        last = self._execute_module(module_name="ascend.vllm.client_progress", module_args=dict(options, step="done"), task_vars=task_vars)
-        if last.get("failed"):
+        try:
+            last = self._look(dict(options, step="done"), LOST_AFTER, task_vars)
+        except AnsibleConnectionFailure as error:
+            last = {"unreachable": True, "msg": str(error)}
+        if last.get("failed") or last.get("unreachable"):
             display.warning(f"{host}: what was left of the client was not removed: {last.get('msg', '')}")
         result = {key: answer[key] for key in ("rc", "timed_out", "error", "started", "files", "left_out")}
         result.update(changed=True, joined=joined, log="\n".join(answer["log"]), seconds=answer["seconds"] or round(time.monotonic() - start, 1))
         return result
+
+    def _look(self, options, lost_after, task_vars):
+        """Return what client_progress says; a node that is not reached is asked again until that has happened so many times in a row.
+
+        The client goes on meanwhile. Raises C(AnsibleConnectionFailure) of the last time, which Ansible takes for an unreachable host.
+        """
+        misses = 0
+        while True:
+            try:
+                answer, problem = self._execute_module(module_name="ascend.vllm.client_progress", module_args=options, task_vars=task_vars), None
+            except AnsibleConnectionFailure as error:
+                answer, problem = {"unreachable": True, "msg": str(error)}, error
+            if not answer.get("unreachable"):
+                return answer
+            misses += 1
+            if misses >= lost_after:
+                if problem is not None:
+                    raise problem
+                return answer
+            display.display(f"  {task_vars['inventory_hostname']}: {options['name']}: not reached, asked again in {AGAIN_S:g} s: {answer.get('msg', '')}")
+            time.sleep(AGAIN_S)

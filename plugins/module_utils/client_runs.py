@@ -18,7 +18,7 @@ import shutil
 import stat
 import time
 
-from ansible_collections.ascend.vllm.plugins.module_utils import client_guard, redact
+from ansible_collections.ascend.vllm.plugins.module_utils import client_guard, docker_engine, redact
 from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import Refused, Torn
 
 #: What a client container is known by.
@@ -223,11 +223,18 @@ class Run:
         return {"run_id": self.given["run_id"], "settings": self.settings, "argv": self.given["argv"], "results_dir": self.given["results_dir"],
                 "limit_s": self.given["limit_s"], "secrets": secrets}
 
+    def _patiently(self, ask):
+        """Return what C(ask()) returns: hours of a client are not given up because the engine is away for a moment."""
+        return docker_engine.patiently(ask, Refused, self._clock, self._pause)
+
     def watch(self, seconds):
-        """Return C({running, state, rc, error}) after so many seconds, or as soon as the client has ended; one far beyond its limit is ended."""
+        """Return C({running, state, rc, error}) after so many seconds, or as soon as the client has ended; one far beyond its limit is ended.
+
+        An engine that is away makes it longer, by up to docker_engine.AWAY_S seconds.
+        """
         deadline = self._clock() + seconds
         while True:
-            running, state, code, error = self.look()
+            running, state, code, error = self._patiently(self.look)
             if running and state and self._clock() - state["started"] > state["limit_s"] + LATE_S:
                 self.end()
                 error = "it was ended after %g s, its limit" % state["limit_s"]
@@ -520,7 +527,7 @@ class ExecRun(Run):
         return False, state, None, "nothing was heard of the client for %g s: it was ended, or the serving container was started again" % SILENT_S
 
     def read(self, wanted, most):
-        return self.engine.files(self.given["name"], self.given["results_dir"], wanted, most)
+        return self._patiently(lambda: self.engine.files(self.given["name"], self.given["results_dir"], wanted, most))
 
     def end(self):
         self.engine.exec_output(self.given["name"], self._command("end", {"run_id": self.given["run_id"]}))

@@ -16,9 +16,14 @@ import json
 import os
 import re
 import socket
+import time
 from urllib.parse import quote
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
+#: Seconds that an engine may give no answer while somebody watches what runs there: it is restarted, and containers may go on meanwhile.
+AWAY_S = 120.0
+#: Seconds between two questions to an engine that gave no answer.
+AGAIN_S = 1.0
 
 #: Colours and cursor moves; vLLM colours what it prints before each line also where nobody sees it.
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -31,6 +36,24 @@ def seconds(text):
     if not match or int(match.group(1)) < 1970:
         return None
     return "%d%s" % (calendar.timegm(tuple(int(part) for part in match.groups()[:6])), match.group(7) or "")
+
+
+def patiently(ask, final=(), clock=time.monotonic, pause=time.sleep):
+    """Return what C(ask()) returns; where it raises C(OSError), it is asked again until AWAY_S seconds have passed since the first time.
+
+    C(final): kinds of C(OSError) that are an answer and are raised at once.
+    """
+    first = None
+    while True:
+        try:
+            return ask()
+        except final:
+            raise
+        except OSError:
+            first = clock() if first is None else first
+            if clock() - first >= AWAY_S:
+                raise
+            pause(AGAIN_S)
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -12,6 +12,7 @@ short_description: Begin an evaluation or benchmark client in the background, an
 description:
   - With O(step=begin) starts the client, or joins the one of the same O(run_id).
   - Then looks every half second whether it still runs, for up to O(slice_s) seconds. Once it has ended its results are returned.
+  - An engine that gives no answer meanwhile is asked again for up to two minutes.
   - With O(step=done) says that the results have arrived. The client's container is removed, and the next run with this O(run_id) begins anew.
   - A run is a loop of such calls, see P(ascend.vllm.client_run#module).
 version_added: 0.1.0

@@ -12,6 +12,7 @@ short_description: Run an evaluation or benchmark client on a node, and wait for
 description:
   - Runs with M(ascend.vllm.client_progress) in slices of about O(slice_s) seconds, and shows on the terminal how far the client is.
   - The client goes on when the controller is gone, and a later call with the same O(run_id) joins it.
+  - A node that is not reached while the client runs is asked again, and is lost after three times in a row.
   - The exit status of a client says little, so one that is not 0 is no failure of this module. Fails only when the client cannot be run.
   - This is an action plugin.
 version_added: 0.1.0

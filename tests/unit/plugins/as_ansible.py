@@ -38,24 +38,31 @@ def filter_of(module):
 
 
 def run_action(module, script, check=False, **args):
-    """Run an action plugin on a script of answers (each with the seconds it takes); return C({result, lines, calls})."""
+    """Run an action plugin on a script of answers (each with the seconds it takes) and of errors to raise; return C({result, lines, calls, slept})."""
     task = SimpleNamespace(args=args, async_val=0, check_mode=check, action=f"ascend.vllm.{module.__name__.rpartition('.')[2]}")
     connection = mock.Mock()
     connection._shell.tmpdir = "/tmp"
     plugin = module.ActionModule(task, connection, mock.Mock(), mock.Mock(), mock.Mock(), None)
-    slices, lines, calls, clock = iter(script), [], [], SimpleNamespace(now=100.0)
+    slices, lines, calls, slept, clock = iter(script), [], [], [], SimpleNamespace(now=100.0)
 
     def execute(module_name, module_args, task_vars):
         calls.append((module_name, dict(module_args)))
-        answer = dict(next(slices))
+        answer = next(slices)
+        if isinstance(answer, Exception):
+            raise answer
+        answer = dict(answer)
         clock.now += answer.pop("takes", 5.0)
         return answer
 
+    def sleep(seconds):
+        slept.append(seconds)
+        clock.now += seconds
+
     shown = SimpleNamespace(display=lines.append, warning=lines.append)
     with mock.patch.object(plugin, "_execute_module", execute), mock.patch.object(module, "display", shown), \
-            mock.patch.object(module, "time", SimpleNamespace(monotonic=lambda: clock.now)):
+            mock.patch.object(module, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep)):
         result = plugin.run(None, {"inventory_hostname": "n0"})
-    return {"result": result, "lines": lines, "calls": calls}
+    return {"result": result, "lines": lines, "calls": calls, "slept": slept}
 
 
 def documented_options(module):

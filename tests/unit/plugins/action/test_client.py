@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 import yaml
+from ansible.errors import AnsibleConnectionFailure
 
 from ansible_collections.ascend.vllm.plugins.action import client_run, image_build
 from ansible_collections.ascend.vllm.plugins.modules import client_data
@@ -55,6 +56,24 @@ def test_slices_are_at_most_five_seconds():
 def test_what_cannot_be_looked_at_fails(plugin, args, answer):
     result = run(plugin, [answer], **args)["result"]
     assert result["failed"] and result["msg"] == "n0: " + answer["msg"]
+
+
+@pytest.mark.parametrize("gone", [AnsibleConnectionFailure("ssh: gone"), {"unreachable": True, "msg": "ssh: gone"}])
+def test_a_node_that_is_not_reached_for_a_moment_ends_no_watch(gone):
+    found = run(client_run, [looked(), gone, gone, looked(), gone, gone, looked(False, rc=0), gone, {"changed": False}], **CLIENT)
+    assert (found["result"]["rc"], found["slept"]) == (0, [client_run.AGAIN_S] * 5) and "failed" not in found["result"]
+    assert [given["step"] for dummy, given in found["calls"]] == ["begin"] + ["watch"] * 6 + ["done"] * 2
+    assert "  n0: vllm-client: not reached, asked again in 20 s: ssh: gone" in found["lines"]
+
+
+def test_a_node_that_is_lost_is_said():
+    gone = AnsibleConnectionFailure("ssh: gone")
+    for script in ([gone], [looked(), gone, gone, gone]):
+        with pytest.raises(AnsibleConnectionFailure, match="ssh: gone"):
+            run(client_run, script, **CLIENT)
+    # What the client gave is here already.
+    found = run(client_run, [looked(False, rc=0), gone, gone, gone], **CLIENT)
+    assert found["result"]["rc"] == 0 and "what was left of the client was not removed: ssh: gone" in found["lines"][-1]
 
 
 def test_what_is_left_of_a_client_is_a_warning():

@@ -16,8 +16,8 @@ import time
 
 import pytest
 
-from ansible_collections.ascend.vllm.plugins.module_utils import client_guard, client_runs
-from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import ClientEngine
+from ansible_collections.ascend.vllm.plugins.module_utils import client_guard, client_runs, docker_engine
+from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import ClientEngine, Refused
 from ansible_collections.ascend.vllm.plugins.modules import client_progress
 from ansible_collections.ascend.vllm.tests.unit.plugins.engine_processes import Processes, serving
 
@@ -275,6 +275,49 @@ def test_results_are_not_removed_while_their_client_has_the_lock(engine, monkeyp
         run().end()
 
 
+class Away(ClientEngine):
+    """An engine that gives no answer to the next C(failures) questions."""
+
+    failures, error = 0, OSError("d.sock: Connection refused")
+
+    def container(self, name):
+        """Return the inspected container."""
+        self._fail()
+        return super().container(name)
+
+    def files(self, name, path, wanted, most):
+        """Return the files."""
+        self._fail()
+        return super().files(name, path, wanted, most)
+
+    def _fail(self):
+        self.failures -= 1
+        if self.failures >= 0:
+            raise self.error
+
+
+@pytest.mark.parametrize("kind", ["container", "exec"])
+def test_an_engine_that_is_away_for_a_while_ends_no_watch(engine, kind, monkeypatch):
+    with engine(kind) as (dummy, given, run):
+        run().begin()
+        monkeypatch.setattr(docker_engine, "AGAIN_S", 0.01)
+        away = Away(given["docker_socket"])
+        watcher = client_runs.of(given, away)
+        away.failures = 3
+        assert watcher.watch(20)["rc"] == 0 and away.failures < 0
+        if kind == "exec":
+            # After hours its results are not lost either.
+            away.failures = 3
+            assert watcher.results()[0]
+        away.failures, away.error = 1, Refused(500, "no")
+        with pytest.raises(Refused):
+            watcher.watch(0)
+        monkeypatch.setattr(docker_engine, "AWAY_S", 0.1)
+        away.failures, away.error = 10 ** 6, Away.error
+        with pytest.raises(OSError, match="Connection refused"):
+            watcher.watch(0)
+
+
 def ends_early(archive):
     """What comes when the new file is shorter than the one that was looked at."""
     return archive[:tarfile.BLOCKSIZE + 20]
@@ -297,7 +340,8 @@ def test_a_state_that_is_replaced_while_it_is_packed_is_asked_for_again(engine, 
         run().end()
 
 
-def test_an_engine_that_packs_nothing_whole_is_named(engine):
+def test_an_engine_that_packs_nothing_whole_is_named(engine, monkeypatch):
+    monkeypatch.setattr(docker_engine, "AWAY_S", 0.0)
     with engine("exec", WAITS) as (fake, given, run):
         run().begin()
         fake.tears = [ends_early] * 9

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from ansible_collections.ascend.vllm.plugins.module_utils import docker_engine
 from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DockerEngine, demultiplex, npu_access, processes_below, seconds
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, multiplexed, unix_server
 
@@ -193,3 +194,36 @@ def test_processes_below_reads_around_names_and_processes_that_are_gone(tmp_path
 ])
 def test_times_of_the_engine_are_seconds(text, wanted):
     assert seconds(text) == wanted
+
+
+class Clock:
+    """A clock that goes on by what is paused. C(failures): how often an engine does not answer."""
+
+    def __init__(self, failures, error):
+        self.now, self.failures, self.error = 1000.0, failures, error
+
+    def pause(self, seconds):
+        self.now += seconds
+
+    def ask(self):
+        """Ask the engine."""
+        self.failures -= 1
+        if self.failures >= 0:
+            raise self.error
+        return "answer"
+
+    def patiently(self, **more):
+        return docker_engine.patiently(self.ask, clock=lambda: self.now, pause=self.pause, **more)
+
+
+def test_an_engine_that_is_away_is_asked_again_and_not_forever():
+    clock = Clock(60, OSError("away"))
+    assert clock.patiently() == "answer" and clock.now == 1000.0 + 60 * docker_engine.AGAIN_S
+    clock = Clock(10 ** 6, OSError("away"))
+    with pytest.raises(OSError, match="away"):
+        clock.patiently()
+    assert docker_engine.AWAY_S <= clock.now - 1000.0 <= docker_engine.AWAY_S + docker_engine.AGAIN_S
+    for clock, final in ((Clock(1, FileExistsError("no")), FileExistsError), (Clock(1, ValueError("other")), ())):
+        with pytest.raises(type(clock.error)):
+            clock.patiently(final=final)
+        assert clock.now == 1000.0
