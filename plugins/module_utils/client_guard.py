@@ -6,8 +6,9 @@
 This file is a program of its own: its text is what C(python3 -c) runs in the client's or the serving container, so it imports the standard
 library only (Python 3.8) and nothing of Ansible. It goes on when the controller is gone. What it writes below the folder of the results:
 
-- C(.client/state.json): C({run_id, settings, pid, started, beat, limit_s, seconds, rc, timed_out, error, tail, collected}); times in seconds
-  since 1970-01-01 UTC, C(rc) null while the client runs, C(tail) its last lines. C(beat) is renewed every second.
+- C(.client/state.json): C({run_id, settings, pid, started, beat, up, limit_s, seconds, rc, timed_out, error, tail, collected}); times in seconds
+  since 1970-01-01 UTC, C(rc) null while the client runs, C(tail) its last lines. C(beat) is renewed every second; C(up) is the same moment by the
+  monotonic clock, which the node and its containers share and nobody sets.
 - C(.client/log): all that the client printed, both streams, up to LONGEST_LOG bytes.
 """
 
@@ -194,10 +195,11 @@ class Guard:
         self.given, self._beat_s, self._grace_s = given, beat_s, grace_s
         self._told, self._stop, self._tail, self._begun = 0.0, False, Tail(), time.monotonic()
         self._state = {"run_id": given["run_id"], "settings": given["settings"], "pid": None, "started": time.time(), "beat": time.time(),
-                       "limit_s": given["limit_s"], "seconds": 0.0, "rc": None, "timed_out": False, "error": None, "tail": [], "collected": False}
+                       "up": time.monotonic(), "limit_s": given["limit_s"], "seconds": 0.0, "rc": None, "timed_out": False, "error": None, "tail": [],
+                       "collected": False}
 
     def _tell(self, **values):
-        self._state.update(values, beat=time.time(), seconds=round(time.monotonic() - self._begun, 1), tail=self._tail.lines())
+        self._state.update(values, beat=time.time(), up=time.monotonic(), seconds=round(time.monotonic() - self._begun, 1), tail=self._tail.lines())
         try:
             write_state(self.given["results_dir"], self._state)
         except OSError as error:

@@ -33,6 +33,8 @@ USER = "10001:10001"
 #: Seconds without a sign of a client in the serving container after which it is taken for dead, and until the first sign must come.
 SILENT_S = 60.0
 FIRST_S = 30.0
+#: Seconds for which a state that is missing, or tells of a silent client, is asked for again: one look is no proof.
+STILL_S = 5.0
 #: Seconds beyond its limit after which a client whose guard did not end it is ended from here.
 LATE_S = 120.0
 PAUSE_S = 0.5
@@ -150,10 +152,13 @@ def hide_secrets(folder, secrets, most):
 
 
 class Run:
-    """A run. C(given): the options of SPEC, converted. Methods raise RunError, and C(OSError) when the engine does not answer."""
+    """A run. C(given): the options of SPEC, converted. Methods raise RunError, and C(OSError) when the engine does not answer.
 
-    def __init__(self, given, engine, clock=time.time, pause=time.sleep):
-        self.given, self.engine, self._clock, self._pause = given, engine, clock, pause
+    C(clock) is the node's monotonic one, C(wall) the one that may be set while a client runs.
+    """
+
+    def __init__(self, given, engine, clock=time.monotonic, pause=time.sleep, wall=time.time):
+        self.given, self.engine, self._clock, self._pause, self._wall = given, engine, clock, pause, wall
         self.settings = fingerprint(given)
         self.where = given["name"]
 
@@ -201,12 +206,26 @@ class Run:
             if not os.path.isfile(path):
                 raise RunError(self.where, "no file %s" % path, "the value of %s" % name, "run site.yml, which puts the group's secrets there")
 
-    def own(self, state):
-        """Return the state if it is of this run, else None. The client may write there, too: what is no state of a guard is none."""
+    @staticmethod
+    def sound(state):
+        """Return the state, or None. The client may write there, too: what is no state of a guard is none."""
         numbers = [(state or {}).get(name) for name in ("started", "beat", "limit_s", "seconds")]
         if not all(isinstance(number, (int, float)) for number in numbers) or not isinstance(state.get("rc", 0), (int, type(None))):
             return None
-        return state if state.get("run_id") == self.given["run_id"] and "rc" in state else None
+        return state if "rc" in state else None
+
+    def own(self, state):
+        """Return the state if it is one of this run, else None."""
+        state = self.sound(state)
+        return state if state and state.get("run_id") == self.given["run_id"] else None
+
+    def silent_s(self, state):
+        """Return for how many seconds nothing has been heard of the client of a state.
+
+        By the clock that says less: one may have been set, and the other one begins anew with the node.
+        """
+        up, since = state.get("up"), abs(self._wall() - state["beat"])
+        return min(since, abs(self._clock() - up)) if isinstance(up, (int, float)) else since
 
     def kept(self, state):
         """Return whether a state is of this run, which has ended while nobody was there to take its results."""
@@ -235,7 +254,7 @@ class Run:
         deadline = self._clock() + seconds
         while True:
             running, state, code, error = self._patiently(self.look)
-            if running and state and self._clock() - state["started"] > state["limit_s"] + LATE_S:
+            if running and state and state["seconds"] + self.silent_s(state) > state["limit_s"] + LATE_S:
                 self.end()
                 error = "it was ended after %g s, its limit" % state["limit_s"]
                 return {"running": False, "state": dict(state, timed_out=True), "rc": None, "error": error}
@@ -417,31 +436,48 @@ class ExecRun(Run):
         """Return the bytes of one file in the container, or None."""
         return self.engine.files(self.given["name"], path, lambda relative, size: relative == "", 8 << 20).get("")
 
-    def _state_in(self, folder):
+    def _state_in(self, folder, enough=lambda state: True):
         """Return the state below a folder in the container, or None.
 
         The guard replaces that file every second. The engine looks at a file's size and then opens its name (moby, pkg/archive,
-        TarAppender.addTarFile), so that a packing in between holds a part of the new one, or ends early: what is no state is asked for again.
+        TarAppender.addTarFile), so that a packing in between holds a part of the new one, or ends early: what is no state is asked for again,
+        and so is what C(enough(state)) says to be none, for STILL_S seconds.
         """
-        for more in (True, True, False):
+        deadline = self._clock() + STILL_S
+        while True:
+            torn = None
             try:
                 data = self._one(os.path.join(folder, client_guard.STATE))
-            except Torn:
-                if not more:
-                    raise
-                continue
+            except Torn as error:
+                data, torn = b"", error
             state = client_guard.decoded(data) if data else None
-            if state or data is None:
+            if (state or data is None) and enough(state):
                 return state
-        return None
+            if self._clock() >= deadline:
+                if torn is not None:
+                    raise torn
+                return state
+            self._pause(PAUSE_S)
 
     def state(self):
         return self._state_in(self.given["results_dir"])
 
-    def _alive(self, state, found):
-        """Return whether the client of a state goes on: it gives a sign every second."""
-        silent = self._clock() - state["beat"] if state and isinstance(state.get("beat"), (int, float)) else SILENT_S
-        return bool(state and state.get("rc") is None and found and found["State"]["Running"] and silent < SILENT_S)
+    def _listen(self, folder, kind):
+        """Return C((state below a folder in the container or None, whether its client goes on)): it gives a sign every second.
+
+        C(kind): a function state or None -> that state, or None where it is not wanted.
+        """
+        beats = []
+
+        def told(state):
+            state = kind(state)
+            if state is None:
+                return False
+            beats.append(state["beat"])
+            return state["rc"] is not None or self.silent_s(state) < SILENT_S or state["beat"] != beats[0]
+
+        state = kind(self._state_in(folder, told))
+        return state, state is not None and state["rc"] is None and told(state)
 
     def _command(self, what, given):
         found = {"Cmd": ["python3", "-I", "-S", "-c", guard_text(), what, json.dumps(given)]}
@@ -462,8 +498,8 @@ class ExecRun(Run):
             raise RunError(self.where, "results_dir %s" % given["results_dir"], "a folder below /tmp in the container", "correct results_dir")
         holder = client_guard.decoded(self._one(LOCK) or b"") or {}
         if holder.get("results_dir"):
-            other = self._state_in(holder["results_dir"])
-            if self._alive(other, found) and other.get("run_id") == holder.get("run_id"):
+            other, goes_on = self._listen(holder["results_dir"], self.sound)
+            if goes_on and other.get("run_id") == holder.get("run_id"):
                 same = other["run_id"] == given["run_id"] and other.get("settings") == self.settings
                 return same or self.refuse(other["run_id"], "docker exec %s kill -- -%s" % (given["name"], other.get("pid")))
         if self.kept(self.state()):
@@ -515,8 +551,13 @@ class ExecRun(Run):
 
     def look(self):
         found = self.engine.container(self.given["name"])
-        state = self.own(self.state()) if found else None
-        if self._alive(state, found):
+        if found and found["State"]["Running"]:
+            state, goes_on = self._listen(self.given["results_dir"], self.own)
+            # It may have stopped meanwhile.
+            found = found if goes_on else self.engine.container(self.given["name"])
+        else:
+            state, goes_on = self.own(self.state()) if found else None, False
+        if goes_on:
             return True, state, None, None
         if state and state["rc"] is not None:
             return False, state, None, None

@@ -88,7 +88,7 @@ class Processes:
         if not os.path.exists(path):
             return 404, {"message": "Could not find the file %s" % path}
         stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode="w") as archive:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as archive:
             self._pack(archive, path, os.path.basename(path))
         return 200, self.tears.pop(0)(stream.getvalue()) if self.tears else stream.getvalue()
 

@@ -33,6 +33,8 @@ def engine(tmp_path, monkeypatch):
     monkeypatch.setattr(client_runs, "SECRETS", str(tmp_path / "run"))
     monkeypatch.setattr(client_runs, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(client_runs, "PAUSE_S", 0.05)
+    # Longer than the time between two signs.
+    monkeypatch.setattr(client_runs, "STILL_S", 2.5)
 
     @contextlib.contextmanager
     def make(kind, code=WRITES, **more):
@@ -57,6 +59,19 @@ def until(what, seconds=15):
     while not what() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert what()
+
+
+def deafen(given):
+    """From now on the client's guard cannot write its state, as on a full disk."""
+    way = os.path.join(given["results_dir"], client_guard.STATE + ".new")
+
+    def put_in_its_way():
+        # The guard may be writing this one.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(way)
+        return os.path.isdir(way)
+
+    until(put_in_its_way)
 
 
 @pytest.mark.parametrize("kind", ["container", "exec"])
@@ -255,8 +270,10 @@ def test_a_serving_container_that_stops_ends_the_wait(engine, monkeypatch):
         found = run().watch(5)
         assert (found["running"], found["rc"], found["error"]) == (False, None, "the serving container does not run any more")
         fake.containers["vllm-rank0"]["State"]["Running"] = True
+        # However old its last sign is, one that gives signs is heard.
         monkeypatch.setattr(client_runs, "SILENT_S", -1.0)
-        assert client_guard.marked(given["run_id"])
+        assert run().watch(0)["running"] and client_guard.marked(given["run_id"])
+        deafen(given)
         assert "nothing was heard of the client" in run().watch(5)["error"]
         # It would go on asking the service.
         until(lambda: not client_guard.marked(given["run_id"]))
@@ -268,6 +285,7 @@ def test_results_are_not_removed_while_their_client_has_the_lock(engine, monkeyp
         run().begin()
         result = given["results_dir"] + "/out/m/results_1.json"
         until(lambda: os.path.exists(result))
+        deafen(given)
         monkeypatch.setattr(client_runs, "SILENT_S", -1.0)
         with pytest.raises(client_runs.RunError, match="another client that runs here; wanted none. Remedy: run again when it has ended"):
             run(run_id="other").begin()
@@ -318,6 +336,51 @@ def test_an_engine_that_is_away_for_a_while_ends_no_watch(engine, kind, monkeypa
             watcher.watch(0)
 
 
+@pytest.mark.parametrize("step_s", [-7200, 7200])
+@pytest.mark.parametrize("kind", ["container", "exec"])
+def test_a_clock_that_is_set_ends_no_client(engine, kind, step_s):
+    with engine(kind, WAITS) as (dummy, given, run):
+        run().begin()
+        until(lambda: (run().state() or {}).get("pid"))
+        known = ClientEngine(given["docker_socket"])
+        watcher = client_runs.of(given, known, wall=lambda: time.time() + step_s)
+        assert watcher.watch(0)["running"] and watcher.begin() is True
+        # Nor does one of which only that clock is known, as long as it gives signs: it is asked for again.
+        state = dict(run().state(), up=None)
+        assert watcher.silent_s(state) > 7000 and run().silent_s(state) < 60
+        # What nobody sets still ends one whose guard hangs.
+        late = client_runs.of(given, known, clock=lambda: time.monotonic() + 7200, wall=lambda: time.time() + 7200)
+        found = late.watch(0)
+        assert not found["running"] and found["state"]["timed_out"]
+        until(lambda: not client_guard.marked(given["run_id"]))
+
+
+def test_a_state_that_is_missing_for_a_moment_is_waited_for(engine):
+    """It is what a client that has just been begun has not written yet, too."""
+    with engine("exec", WAITS) as (dummy, given, run):
+        run().begin()
+        state = os.path.join(given["results_dir"], client_guard.STATE)
+        for looks in (lambda: run().watch(0)["running"], lambda: run().begin()):
+            until(lambda: os.path.exists(state))
+            os.remove(state)
+            assert looks() is True and client_guard.marked(given["run_id"])
+        run().end()
+
+
+def test_a_serving_container_that_stops_while_its_client_is_listened_for_is_said(engine, monkeypatch):
+    with engine("exec", WAITS) as (fake, given, run):
+        run().begin()
+        deafen(given)
+        monkeypatch.setattr(client_runs, "SILENT_S", -1.0)
+
+        def pause(seconds):
+            fake.containers["vllm-rank0"]["State"]["Running"] = False
+            time.sleep(seconds)
+
+        found = client_runs.of(given, ClientEngine(given["docker_socket"]), pause=pause).watch(0)
+        assert (found["running"], found["error"]) == (False, "the serving container does not run any more")
+
+
 def ends_early(archive):
     """What comes when the new file is shorter than the one that was looked at."""
     return archive[:tarfile.BLOCKSIZE + 20]
@@ -329,7 +392,7 @@ def of_another_size(archive):
     return archive[:tarfile.BLOCKSIZE + size - 5] + b"\0" * 5 + archive[tarfile.BLOCKSIZE + size:]
 
 
-@pytest.mark.parametrize("tears", [[ends_early], [of_another_size], [ends_early, of_another_size]])
+@pytest.mark.parametrize("tears", [[ends_early], [of_another_size], [ends_early, of_another_size] * 3])
 def test_a_state_that_is_replaced_while_it_is_packed_is_asked_for_again(engine, tears):
     """The client would be ended as one of which nothing was heard."""
     with engine("exec", WAITS) as (fake, given, run):
@@ -344,7 +407,8 @@ def test_an_engine_that_packs_nothing_whole_is_named(engine, monkeypatch):
     monkeypatch.setattr(docker_engine, "AWAY_S", 0.0)
     with engine("exec", WAITS) as (fake, given, run):
         run().begin()
-        fake.tears = [ends_early] * 9
+        monkeypatch.setattr(client_runs, "STILL_S", 0.3)
+        fake.tears = [ends_early] * 999
         with pytest.raises(OSError, match="gave no valid archive of .*state.json: "):
             run().watch(0)
         assert client_guard.marked(given["run_id"])
