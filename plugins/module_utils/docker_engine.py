@@ -190,11 +190,14 @@ class DockerEngine:
         """Pull an image and yield what the engine says meanwhile, one decoded object each (C(status), C(id), C(progressDetail), C(error)).
 
         C(login): C(user:password) in base64 for the C(registry), or None. Waits for the next object as long as the engine is silent;
-        closing the generator ends the pull.
+        closing the generator ends the pull. That nothing more is said does not say that the image is there: an engine that is ended says no more.
         """
         headers = {}
         if login:
-            user, dummy, password = base64.b64decode(login).decode("utf-8").partition(":")
+            try:
+                user, dummy, password = base64.b64decode(login).decode("utf-8").partition(":")
+            except ValueError as error:
+                raise OSError("the login for %s is no user:password in base64 (config.json of Docker)" % registry) from error
             value = json.dumps({"username": user, "password": password, "serveraddress": registry})
             headers["X-Registry-Auth"] = base64.urlsafe_b64encode(value.encode("utf-8")).decode("ascii")
         connection = _UnixConnection(self.path, None)

@@ -49,19 +49,25 @@ def _job(reference, folder):
     return background.Job("pull-%s" % hashlib.sha256(reference.encode("utf-8")).hexdigest()[:12], folder)
 
 
-def follow(events, tell, state, clock=time.monotonic):
-    """Tell what an engine says until it has said all; what it did not say in the end is an error."""
-    told = clock()
+def carry_on(own, engine, reference, logins=None, clock=time.monotonic):
+    """Pull and tell the job C(own) how far it is. C(logins): as for start(). What goes wrong is told too: nobody sees a traceback of this process."""
+    state, told = fresh(reference), clock()
     try:
-        for event in events:
+        registry = split_image(reference)[0]
+        for event in engine.pull(reference, registry, login_for(registry, logins)):
             fold(state, event)
             if clock() - told >= background.WRITE_S:
-                tell(state)
+                own.tell(state)
                 told = clock()
+        if state["error"] is None and engine.image(reference) is None:
+            # Where the engine is ended or restarted between two words, its connection ends as it does after the last one.
+            state["error"] = "the engine ended the pull without a word, and has no image %s" % reference
         state["done"] = state["error"] is None
     except OSError as error:
         state["error"] = str(error)
-    tell(state)
+    except Exception as error:  # pylint: disable=broad-except
+        state["error"] = "the pull ended with %s: %s" % (type(error).__name__, error)
+    own.tell(state)
 
 
 def start(reference, fork, logins=None, docker_socket=DEFAULT_SOCKET, folder=None):
@@ -70,8 +76,8 @@ def start(reference, fork, logins=None, docker_socket=DEFAULT_SOCKET, folder=Non
     C(fork) returns 0 in a process of its own, which the caller's end does not end. C(logins): the C(auths) of a Docker config.json;
     they are kept in memory only.
     """
-    job, state, registry = _job(reference, folder), fresh(reference), split_image(reference)[0]
-    return job.start(fork, lambda: follow(DockerEngine(docker_socket).pull(reference, registry, login_for(registry, logins)), job.tell, state), state)
+    job = _job(reference, folder)
+    return job.start(fork, lambda: carry_on(job, DockerEngine(docker_socket), reference, logins), fresh(reference))
 
 
 def _seen(reference, state, running):

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,6 +47,16 @@ def test_a_state_counts_bytes_and_layers():
     assert (state["events"], state["error"]) == (len(SAID), None)
     pulls.fold(state, {"errorDetail": {"message": "x"}, "error": "write /x: no space\n left on device"})
     assert state["error"] == "write /x: no space left on device"
+
+
+def pulling(said, here=True):
+    """Return how an engine answers that says C(said) of a pull, and then has the image or not."""
+    def answer(asked):
+        if asked.path == "/images/create":
+            return said
+        return (200, {"Id": "sha256:b"}) if here and asked.path == "/images/%s/json" % IMAGE else (404, {"message": "No such image"})
+
+    return answer
 
 
 def wait(folder, image=IMAGE):
@@ -86,7 +97,7 @@ def test_a_pull_outlives_its_caller_and_is_joined(tmp_path):
     assert (found["running"], found["done"], found["error"]) == (False, False, "the process that pulled was ended")
     # There is nothing to end any more, and another can begin.
     pulls.stop(IMAGE, folder)
-    with unix_server(path, lambda asked: (200, lines(*SAID))):
+    with unix_server(path, pulling((200, lines(*SAID)))):
         assert begin(path, folder) == "True"
         found = wait(folder)
     assert (found["done"], found["error"], found["bytes"], found["layers"], found["layers_done"]) == (True, None, 130, 3, 2)
@@ -107,6 +118,27 @@ def test_an_engine_that_cannot_is_quoted(tmp_path, answer, said):
     assert not found["done"] and said in found["error"]
 
 
+@pytest.mark.parametrize("said", [lines(*SAID[:4]), b""], ids=["in-between", "at-once"])
+def test_an_engine_that_ends_a_pull_without_a_word_has_pulled_nothing(tmp_path, said):
+    path, folder = str(tmp_path / "d.sock"), str(tmp_path / "run")
+    with unix_server(path, pulling((200, said), here=False)):
+        begin(path, folder)
+        found = wait(folder)
+    assert not found["done"] and found["error"] == "the engine ended the pull without a word, and has no image %s" % IMAGE
+
+
+def test_a_login_that_is_none_is_said(tmp_path):
+    folder = str(tmp_path / "run")
+    begin(str(tmp_path / "none.sock"), folder, "no-base64!")
+    assert wait(folder)["error"] == "the login for registry.example:5000 is no user:password in base64 (config.json of Docker)"
+
+
+def test_whatever_ends_a_pull_is_said(tmp_path):
+    told = []
+    pulls.carry_on(SimpleNamespace(tell=told.append), DockerEngine("/none.sock"), IMAGE, {"registry.example:5000": {"auth": 5}})
+    assert not told[-1]["done"] and told[-1]["error"].startswith("the pull ended with TypeError: ")
+
+
 def test_an_engine_that_is_not_there_is_said(tmp_path):
     begin(str(tmp_path / "none.sock"), str(tmp_path / "run"))
     assert "none.sock: No such file or directory" in wait(str(tmp_path / "run"))["error"]
@@ -116,7 +148,7 @@ def test_an_engine_that_is_not_there_is_said(tmp_path):
 def test_a_login_goes_to_the_engine_and_into_no_file(tmp_path):
     path, folder = str(tmp_path / "d.sock"), str(tmp_path / "run")
     login = base64.b64encode(b"lab:of:the-registry").decode()
-    with unix_server(path, lambda asked: (200, lines(*SAID))) as server:
+    with unix_server(path, pulling((200, lines(*SAID)))) as server:
         begin(path, folder, login)
         wait(folder)
     sent = json.loads(base64.urlsafe_b64decode(server.asked[0].headers["X-Registry-Auth"]))
