@@ -11,6 +11,7 @@ module: weights_progress
 short_description: Watch a container that downloads weights for a few seconds
 description:
   - Looks every half second whether the container still runs, for up to O(slice_s) seconds, and says how many bytes lie in the directory.
+  - An engine that gives no answer is asked again for up to two minutes.
   - A wait is a loop of such slices, see P(ascend.vllm.weights_wait#module).
 version_added: 0.1.0
 author:
@@ -77,7 +78,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine, patiently
 from ansible_collections.ascend.vllm.plugins.module_utils.manifest import BAD
 
 #: Seconds between two looks.
@@ -98,17 +99,26 @@ def size_of(root):
     return total
 
 
+def look(engine, name, tail):
+    """Return C({running, exists, exit_code, log}) of a container; raises C(OSError)."""
+    found = engine.container(name)
+    if found is None:
+        return {"running": False, "exists": False, "exit_code": None, "log": []}
+    if found["State"]["Running"]:
+        return {"running": True, "exists": True, "exit_code": None, "log": []}
+    return {"running": False, "exists": True, "exit_code": found["State"].get("ExitCode"), "log": engine.logs(name, tail)}
+
+
 def watch(engine, name, seconds, tail):
-    """Return C({running, exists, exit_code, log}) after so many seconds, or as soon as the container does not run any more."""
+    """Return what look() says after so many seconds, or as soon as the container does not run any more.
+
+    A download goes on while the engine is away (live-restore), and is not given up for that at once. Raises C(OSError).
+    """
     deadline = time.monotonic() + seconds
     while True:
-        found = engine.container(name)
-        if found is None:
-            return {"running": False, "exists": False, "exit_code": None, "log": []}
-        if not found["State"]["Running"]:
-            return {"running": False, "exists": True, "exit_code": found["State"].get("ExitCode"), "log": engine.logs(name, tail)}
-        if time.monotonic() >= deadline:
-            return {"running": True, "exists": True, "exit_code": None, "log": []}
+        found = patiently(lambda: look(engine, name, tail))
+        if not found["running"] or time.monotonic() >= deadline:
+            return found
         time.sleep(min(PAUSE_S, max(0.0, deadline - time.monotonic())))
 
 
@@ -128,7 +138,8 @@ def main():
     try:
         result = watch(DockerEngine(params["docker_socket"]), params["container"], params["slice_s"], params["log_lines"])
     except OSError as error:
-        module.fail_json(msg="the Docker engine does not answer: %s. Remedy: systemctl status docker" % error)
+        module.fail_json(msg="the Docker engine does not answer: %s. Remedy: systemctl status docker, then run again; a download that goes on is joined."
+                             % error)
     module.exit_json(changed=False, bytes=size_of(params["dir"]), **result)
 
 
