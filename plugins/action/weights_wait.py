@@ -33,15 +33,16 @@ class ActionModule(ActionBase):
             }
         )
         options = {key: args[key] for key in ("container", "dir", "slice_s")}
-        start, first, most, moved_at = time.monotonic(), None, 0, time.monotonic()
+        start, first, last, moved_at = time.monotonic(), None, None, time.monotonic()
         while True:
             answer = self._execute_module(module_name="ascend.vllm.weights_progress", module_args=options, task_vars=task_vars)
             if answer.get("failed") or "running" not in answer:
                 return dict(answer, failed=True)
             now = time.monotonic()
             first = answer["bytes"] if first is None else first
-            if answer["bytes"] > most:
-                most, moved_at = answer["bytes"], now
+            if answer["bytes"] != last:
+                # Fewer, too: a client that begins a large file anew has work.
+                last, moved_at = answer["bytes"], now
             if not answer["running"]:
                 break
             display.display("  " + progress.line(task_vars["inventory_hostname"], "downloaded", now - start, answer["bytes"], args["total_bytes"], first))

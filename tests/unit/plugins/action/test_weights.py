@@ -77,6 +77,12 @@ def test_no_byte_for_too_long_is_a_stall_and_a_slow_byte_is_none():
     assert found["result"]["stalled"] and "no byte has come for 120 s" in found["result"]["msg"] and len(found["lines"]) == 13
 
 
+def test_a_file_that_is_begun_anew_is_no_stall():
+    anew = [slice_of(number * 1000, takes=50.0) for number in (9, 0, 1, 2, 3, 4)]
+    found = run(weights_wait, [*anew, slice_of(9000, False, 0)], container="c", dir="/w", stall_s=120)
+    assert found["result"]["failed"] is False and "stalled" not in found["result"]
+
+
 #: How weights_fan_out is called.
 COPY = {"weights": HUB, "fingerprint": "f", "upstreams": [{"name": "n1"}], "key_file": "/k", "known_hosts_file": "/h"}
 
