@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import random
 import shutil
 import signal
 import threading
@@ -38,6 +39,9 @@ FIRST_STREAMS = 2
 #: Seconds over which the rate is taken with one number of transfers, and which part of its share one more has to bring in order to stay. A choice: where
 #: files come from a node that gets them itself, the rate of ten seconds is a tenth or so off, which must not look like the line of one more.
 RATE_OVER_S, RATE_GAIN = 10.0, 0.6
+#: How often in a row something has to go wrong with a node before it is not asked any more, and the seconds in between, taken at random: where many
+#: nodes ask one at a time its sshd drops some (MaxStartups), and they would all come back together.
+TRIES, AGAIN_S = 3, (0.5, 1.5)
 #: Seconds of one step of a copy that goes on by itself: transfers are ended and begun anew after them, which costs a second or two.
 STEP_S = 600.0
 #: Seconds after which hashing what is here is interrupted to say how far it is.
@@ -98,6 +102,8 @@ class Relay:
         self._incoming = os.path.join(self.root, INCOMING)
         self._lock = threading.Lock()
         self._problem = None
+        # (name of a node, "look" or "copy") -> (how often it failed in a row, when it may be tried again, of time.monotonic).
+        self._failed = {}
 
     # the list
 
@@ -114,17 +120,24 @@ class Relay:
         return weights.read_sums(path)
 
     def _ask_for_list(self, path):
-        """Fetch the manifest from whoever has it, the head first."""
-        said = []
-        for upstream in reversed(self.upstreams):
-            manifest.remove(self._incoming, manifest.MARKER)
-            problem = self._local(upstream.fetch, [manifest.MARKER], self._incoming + "/")
-            content = manifest.read_manifest(os.path.join(self._incoming, manifest.MARKER))
-            if content is not None and manifest.fingerprint(content) == self.fingerprint:
-                os.replace(os.path.join(self._incoming, manifest.MARKER), path)
-                return
-            said.append("%s: %s" % (upstream.name, problem or "another list of files, or none"))
-        raise RelayError("no node gives the list of files: %s. Remedy: mend these nodes and run again." % "; ".join(said))
+        """Fetch the manifest from whoever has it, the head first; those that could not be asked are asked again."""
+        said, asked = {}, list(reversed(self.upstreams))
+        for number in range(TRIES):
+            if number:
+                time.sleep(random.uniform(*AGAIN_S))
+            for upstream in list(asked):
+                manifest.remove(self._incoming, manifest.MARKER)
+                problem = self._local(upstream.fetch, [manifest.MARKER], self._incoming + "/")
+                content = manifest.read_manifest(os.path.join(self._incoming, manifest.MARKER))
+                if content is not None and manifest.fingerprint(content) == self.fingerprint:
+                    os.replace(os.path.join(self._incoming, manifest.MARKER), path)
+                    return
+                said[upstream.name] = problem or "another list of files, or none"
+                if not problem:
+                    asked.remove(upstream)
+            if not asked:
+                break
+        raise RelayError("no node gives the list of files: %s. Remedy: mend these nodes and run again." % "; ".join("%s: %s" % item for item in said.items()))
 
     @staticmethod
     def _local(call, *args):
@@ -210,10 +223,13 @@ class Relay:
             waiting = [entry for entry in left if entry["path"] not in crew.taken]
             ready = []
             if waiting:
+                self._rest(upstream, deadline)
+                begun = time.monotonic()
                 sizes, problem = upstream.sizes()
                 if problem:
-                    self.gave_up[upstream.name] = problem
-                    return watch
+                    self._fails(upstream, "look", problem, begun)
+                    continue
+                self._works(upstream, "look")
                 ready = [entry for entry in waiting if sizes.get(entry["path"]) == entry["size"]]
                 if upstream is self.upstreams[-1] and len(ready) < len(waiting):
                     # It has everything, or never will.
@@ -228,19 +244,47 @@ class Relay:
             crew.look(self.total_bytes - self.left_bytes(left))
             crew.wait(max(0.0, min(LOOK_EVERY_S, deadline - time.monotonic())))
 
+    def _fails(self, upstream, what, problem, begun):
+        """Take note that something (C(look), C(copy)) that was begun then failed; give the node up when that was so TRIES times in a row.
+
+        What was begun before the last failure is a part of it: transfers that run at a time end together.
+        """
+        with self._lock:
+            times, again = self._failed.get((upstream.name, what), (0, 0.0))
+            if begun < again:
+                return
+            self._failed[upstream.name, what] = (times + 1, time.monotonic() + random.uniform(*AGAIN_S))
+            if times + 1 >= TRIES:
+                # Unless there is a reason already, for which this one was ended.
+                self.gave_up.setdefault(upstream.name, problem)
+
+    def _works(self, upstream, *whats):
+        """Take note that something did not fail. A look says nothing of copies, a file that has come says all."""
+        with self._lock:
+            for what in whats:
+                self._failed.pop((upstream.name, what), None)
+
+    def _rest(self, upstream, deadline):
+        """Wait, until C(deadline) at most, for the time after a failure to be over."""
+        with self._lock:
+            again = max(self._failed.get((upstream.name, what), (0, 0.0))[1] for what in ("look", "copy"))
+        time.sleep(max(0.0, min(again, deadline) - time.monotonic()))
+
     def _waited(self, upstream, sizes, watch, stall_s):
         """Keep since when a node has stood still; give it up when that is too long."""
         seen = [upstream.name, sum(sizes.values()), len(sizes)]
         if not watch or watch["seen"] != seen:
-            return {"seen": seen, "since": time.time()}
-        if time.time() - watch["since"] > stall_s:
-            self.gave_up[upstream.name] = "it has nothing new since %d s" % (time.time() - watch["since"])
+            return {"seen": seen, "since": time.monotonic()}
+        if time.monotonic() - watch["since"] > stall_s:
+            self.gave_up[upstream.name] = "it has nothing new since %d s" % (time.monotonic() - watch["since"])
             return None
         return watch
 
     def _work(self, upstream, batch, limit, deadline):
         """Fetch one batch; what goes wrong is kept for the thread that called."""
-        if time.monotonic() >= deadline or upstream.name in self.gave_up or self._problem is not None:
+        self._rest(upstream, deadline)
+        begun = time.monotonic()
+        if begun >= deadline or upstream.name in self.gave_up or self._problem is not None:
             return
         try:
             problem = self._local(self._batch, upstream, batch, limit, deadline)
@@ -249,8 +293,7 @@ class Relay:
             self._problem = error
             return
         if problem:
-            # Unless there is a reason already, for which this one was ended.
-            self.gave_up.setdefault(upstream.name, problem)
+            self._fails(upstream, "copy", problem, begun)
 
     def _batch(self, upstream, batch, limit, deadline):
         """Fetch one batch and prove it; what is under way at C(deadline) goes on where it was in the next call."""
@@ -291,6 +334,8 @@ class Relay:
                 if hashed:
                     landed[entry["path"]] = dict(hashed, path=entry["path"])
         finally:
+            if landed:
+                self._works(upstream, "look", "copy")
             self._remember(landed)
 
     def _land(self, upstream, entry, resumed):

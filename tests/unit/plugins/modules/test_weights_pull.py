@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -297,6 +298,99 @@ def test_what_lands_on_a_node_is_fetched_beside_what_is_under_way(tmp_path, monk
     left = [{"path": "a", "size": 1}, {"path": "b", "size": 1}]
     puller.pull(left, 4, 1000, time.monotonic() + 30, None, 60.0)
     assert [entry.get("landed") for entry in left] == [True, True] and node.looks == 2 and not puller.gave_up
+
+
+class Flaky:
+    """A node with the files C(a) to C(e) and the list of them. C(looks), C(asks): whether each question fails; after them none does."""
+
+    def __init__(self, name="n1", looks=(), asks=(), listed=b"other"):
+        self.name, self._looks, self._asks, self._listed, self.looked, self.asked = name, list(looks), list(asks), listed, 0, 0
+
+    def sizes(self):
+        """Return what is there, or why not."""
+        self.looked += 1
+        return ({}, "Connection reset") if self._looks and self._looks.pop(0) else (dict.fromkeys("abcde", 1), None)
+
+    def fetch(self, paths, destination):
+        """Give the list."""
+        self.asked += 1
+        if self._asks and self._asks.pop(0):
+            return "Connection reset"
+        Path(destination, paths[0]).write_bytes(self._listed)
+        return None
+
+
+def flaky_copy(tmp_path, monkeypatch, node, batch):
+    """Pull five files from a node one at a time; return the Relay and what did not land. C(batch): called with (puller, entry), returns the problem."""
+    puller = relay.Relay({"dir": str(tmp_path)}, [], "f", "key", "known_hosts")
+    puller.upstreams = [node]
+
+    def fetch(upstream, entries, limit, deadline):
+        problem = batch(puller, entries[0])
+        if not problem:
+            entries[0]["landed"] = True
+            puller._works(upstream, "look", "copy")
+        return problem
+
+    monkeypatch.setattr(puller, "_batch", fetch)
+    for name, value in (("BATCH", 1), ("AGAIN_S", (0.05, 0.1)), ("LOOK_EVERY_S", 0.02)):
+        monkeypatch.setattr(relay, name, value)
+    left = [{"path": name, "size": 1} for name in "abcde"]
+    with contextlib.suppress(relay.RelayError):
+        puller.pull(left, 1, 0, time.monotonic() + 30, None, 60.0)
+    return puller, [entry["path"] for entry in left if not entry.get("landed")]
+
+
+def test_a_look_that_fails_now_and_then_costs_no_node(tmp_path, monkeypatch):
+    node = Flaky(looks=[True, True, False])
+    puller, left = flaky_copy(tmp_path, monkeypatch, node, lambda puller, entry: None)
+    assert (left, puller.gave_up) == ([], {}) and node.looked >= 3
+    # One that is gone is left after a few.
+    node = Flaky(looks=[True] * 99)
+    puller, left = flaky_copy(tmp_path, monkeypatch, node, lambda puller, entry: None)
+    assert (len(left), puller.gave_up, node.looked) == (5, {"n1": "Connection reset"}, relay.TRIES)
+
+
+def test_a_copy_that_fails_now_and_then_costs_no_node(tmp_path, monkeypatch):
+    failures = {"a": 2, "b": 2, "c": 2}
+
+    def batch(dummy, entry):
+        failures[entry["path"]] = failures.get(entry["path"], 0) - 1
+        return "rsync ended with 255" if failures[entry["path"]] >= 0 else None
+
+    # Each file that comes between says that the node is there.
+    monkeypatch.setattr(relay, "in_batches", lambda entries: [[entry] for entry in entries[:1]])
+    puller, left = flaky_copy(tmp_path, monkeypatch, Flaky(), batch)
+    assert (left, puller.gave_up) == ([], {})
+    failures["a"] = 99
+    puller, left = flaky_copy(tmp_path, monkeypatch, Flaky(), batch)
+    assert "a" in left and puller.gave_up == {"n1": "rsync ended with 255"} and failures["a"] == 99 - relay.TRIES
+
+
+def test_transfers_that_end_together_are_one_failure(tmp_path):
+    puller, node, begun = relay.Relay({"dir": str(tmp_path)}, [], "f", "key", "known_hosts"), Flaky(), time.monotonic()
+    for dummy in range(8):
+        puller._fails(node, "copy", "Connection reset", begun)
+    assert puller.gave_up == {}
+
+
+def test_the_list_of_files_is_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(relay, "AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(manifest, "read_manifest", lambda path: json.loads(Path(path).read_text()) if os.path.exists(path) else None)
+    monkeypatch.setattr(manifest, "fingerprint", lambda content: content)
+    (tmp_path / relay.INCOMING).mkdir()
+
+    def ask(*nodes):
+        puller = relay.Relay({"dir": str(tmp_path)}, [], "f", "key", "known_hosts")
+        puller.upstreams = list(nodes)
+        puller._ask_for_list(str(tmp_path / "list"))
+
+    ask(Flaky(asks=[True, True], listed=b'"f"'))
+    assert (tmp_path / "list").read_text() == '"f"'
+    gone, other = Flaky("n1", asks=[True] * 99), Flaky("n0", listed=b'"g"')
+    with pytest.raises(relay.RelayError, match="n0: another list of files, or none; n1: Connection reset. Remedy"):
+        ask(gone, other)
+    assert (gone.asked, other.asked) == (relay.TRIES, 1)
 
 
 def test_the_file_that_was_written_to_last_is_left_to_rsync(tmp_path):
