@@ -51,7 +51,8 @@ class Watch:
     def state(self, found: dict, now: float) -> dict:
         """Return what is posted of a slice: what ``serve_probe`` said, and ``{misses, missed, at, since, progressed, startup, telling}``.
 
-        missed: when the first of the misses in a row was seen. since: when the container was first seen exited. progressed: when the start last came to another phase or another step of it.
+        missed: when the first of the misses in a row was seen. since: when the container was first seen exited.
+        progressed: when the start last came to another phase or another step of it.
         """
         if found["phase"] != "unreachable":
             self.misses, self.missed = 0, None

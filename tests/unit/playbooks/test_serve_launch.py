@@ -168,7 +168,8 @@ def waited(tmp_path, differs, ends):
     """Run the start of a group of two hosts whose wait ends so; return (its output, which tasks it had run on which hosts)."""
     tasks = TOP / "roles" / "serve_launch" / "tasks"
     noted = {name: yaml.safe_dump([{"ansible.builtin.lineinfile": {
-        "path": str(tmp_path / "done"), "create": True, "line": name + " {{ inventory_hostname }} {{ serve_launch_drain_s | default }}"}, "throttle": 1}]) for name in ("stop", "part")}
+        "path": str(tmp_path / "done"), "create": True,
+        "line": name + " {{ inventory_hostname }} {{ serve_launch_drain_s | default }}"}, "throttle": 1}]) for name in ("stop", "part")}
     collections = overlay(tmp_path, {
         "plugins/action/group_wait.py": WAIT,
         **{f"roles/serve_launch/tasks/{name}.yml": text for name, text in noted.items()},
