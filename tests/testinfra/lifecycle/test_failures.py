@@ -113,6 +113,29 @@ def test_a_member_that_ends_is_seen_by_status_and_the_group_comes_back_whole(pla
 
 
 @pytest.mark.extra
+def test_a_rank_under_a_number_of_other_sizes_goes_with_its_group(playbook, nodes):
+    """With another TP or DP size the same node has other numbers: its container holds the NPUs of those that are started."""
+    nodes["a2-node1"].check_output("docker rename vllm-rank1 vllm-rank7")
+    try:
+        run = playbook("site.yml", *QUICK)
+        assert run.rc == 0, run.out[-4000:]
+        said = nodes["a2-node1"].check_output("docker ps --filter label=ascend.vllm.group --format '{{.Names}}'")
+        assert said.split() == ["vllm-rank1"] and running(nodes) == [True, True] and complete()
+    finally:
+        nodes["a2-node1"].run("docker rm -f vllm-rank7")
+    assert [playbook("site.yml", *QUICK).recap(name)["changed"] for name in NODES] == [0, 0]
+
+
+@pytest.mark.extra
+def test_a_group_under_another_name_is_named_before_anything_is_done(playbook, nodes):
+    """The old server would answer for the new one, at the same port."""
+    before = containers(nodes)
+    run = playbook("site.yml", *QUICK, "-e", json.dumps({"vllm_groups": [{"name": "other", "hosts_from": "vllm", "role": "serve"}]}))
+    assert run.rc != 0 and "of group vllm, which the inventory does not have" in run.text and "give the group its name vllm again" in run.text, run.out[-4000:]
+    assert containers(nodes) == before and complete()
+
+
+@pytest.mark.extra
 @pytest.mark.parametrize(("given", "said"), [
     ({"vllm_image": "198.51.100.2:5000/ascend/vllm-ascend:no-such-tag"}, "not in the registry"),
     ({"vllm_extra_args": {"max-model-len": 99999999}}, "serves again"),
