@@ -77,16 +77,18 @@ class Group:
         return sending([json.dumps(chunk) for chunk in self.chunks(path, words)] + (["[DONE]"] if end else []), pause)
 
 
-def sending(events, pause=0.0, closed=True, forever=None):
+def sending(events, pause=0.0, closed=True, forever=None, then=None):
     """Return what sends these events, each as a chunk of its own.
 
-    Without C(closed) the server says nothing more afterwards, with C(forever) it goes on with this event.
+    Without C(closed) the server says nothing more afterwards, with C(forever) it goes on with this event. C(then) is called after each event.
     """
     def send(handler):
         handler.close_connection = True
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         for event in events:
             chunk(handler, event)
+            if then:
+                then()
             handler.server.over.wait(pause)
         while forever is not None and not handler.server.over.is_set():
             chunk(handler, forever)

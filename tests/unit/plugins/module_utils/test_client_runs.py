@@ -464,8 +464,13 @@ def test_a_call_of_the_module_has_it_all(engine, kind):
         assert (again["changed"], again["joined"], again["rc"], again["started"]) == (False, True, 0, first["started"])
         assert client_progress.step(run(), "done", 20)["changed"] is False
     with engine(kind, WAITS) as (dummy, given, run):
-        first = client_progress.step(run(), "begin", 3)
-        assert (first["running"], first["rc"], first["files"], first["log"]) == (True, None, {}, ["here"])
+        first = client_progress.step(run(), "begin", 0)
+        assert (first["running"], first["rc"], first["files"]) == (True, None, {})
+        # It says so with its next sign of life.
+        until(lambda: run().log(run().state()) == ["here"], 60)
+        for what in ("begin", "watch"):
+            found = client_progress.step(run(), what, 0.3)
+            assert (found["running"], found["rc"], found["files"], found["log"]) == (True, None, {}, ["here"])
         run().end()
         ended = client_progress.step(run(), "watch", 20)
         assert (ended["running"], ended["rc"]) == (False, 143)

@@ -155,10 +155,14 @@ def test_new_connections_are_reset_and_all_else_goes_on(hosts):
     assert hosts.open(2, "new") == "ok" and hosts.open(2, "other", port=8001) == "ConnectionRefusedError"
 
     # An entry with a short time gets a longer one when it is asked for again, and a short one again; then it is over by itself.
-    assert drain.keep_away(8000, 2, hosts.nft) is True and drain.keep_away(8000, 60, hosts.nft) is False
-    time.sleep(2.2)
+    # The short time is enough for two words to a kernel that is busy.
+    assert drain.keep_away(8000, 4, hosts.nft) is True and drain.keep_away(8000, 60, hosts.nft) is False
+    time.sleep(4.2)
     assert hosts.open(2, "new") == "ConnectionRefusedError" and drain.keep_away(8000, 1, hosts.nft) is False
-    time.sleep(1.5)
-    assert hosts.open(2, "new") == "ok" and drain.kept_away(hosts.nft) == [8001]
+    until = time.monotonic() + 20
+    while hosts.open(2, "new") != "ok":
+        assert time.monotonic() < until, "a second was asked for"
+        time.sleep(0.1)
+    assert drain.kept_away(hosts.nft) == [8001]
     assert drain.let_in(8000, hosts.nft) is False and drain.let_in(8001, hosts.nft) is True and drain.let_in(8001, hosts.nft) is False
     assert hosts.ruleset() == before and hosts.said(2, "old") == "8000"

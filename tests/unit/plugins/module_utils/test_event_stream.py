@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import event_stream
-from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates, limits
 from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import sending
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
@@ -31,12 +32,16 @@ def heard(server, timeout=5.0, **words):
 @pytest.mark.parametrize("tls", [False, certificates.SIGNED + certificates.SIGNED_KEY])
 def test_events_arrive_one_after_another(tls, tmp_path):
     (tmp_path / "ca").write_text(certificates.AUTHORITY)
-    with web_server(lambda asked: sending(["one", "two", "[DONE]"], pause=0.3), tls=tls) as server:
-        moments = []
-        for said in event_stream.events(event_stream.parts(server.url + "/x", {"stream": True}, None, 5.0, str(tmp_path / "ca") if tls else None)):
-            moments.append((said, time.monotonic()))
+    # The server sends the next one when the last one has arrived.
+    there, waited = threading.Semaphore(0), []
+    answer = sending(["one", "two", "[DONE]"], then=lambda: waited.append(there.acquire(timeout=10)))
+    with web_server(lambda asked: answer, tls=tls) as server:
+        arrived = []
+        for said in event_stream.events(event_stream.parts(server.url + "/x", {"stream": True}, None, 60.0, str(tmp_path / "ca") if tls else None)):
+            arrived.append(said)
+            there.release()
         [asked] = server.asked
-    assert [said for said, dummy in moments] == [(200, "one"), (200, "two"), (200, "[DONE]")] and moments[2][1] - moments[0][1] > 0.3
+    assert arrived == [(200, "one"), (200, "two"), (200, "[DONE]")] and waited == [True, True, True]
     assert (asked.method, asked.path, asked.json(), asked.headers["Content-Type"]) == ("POST", "/x", {"stream": True}, "application/json")
 
 
@@ -62,12 +67,22 @@ def test_the_time_is_for_all_of_it():
             assert 0.25 < time.monotonic() - began < 5
 
 
-def test_a_late_event_does_not_begin_the_time_anew():
-    with web_server(lambda asked: sending(["x", "y"], 1.2, closed=False)) as server:
+def test_a_late_event_does_not_begin_the_time_anew(monkeypatch):
+    clock, there = limits.Clock(), threading.Semaphore(0)
+    monkeypatch.setattr(event_stream, "time", clock)
+    with web_server(lambda asked: sending(["x", "y"], closed=False, then=lambda: there.acquire(timeout=20))) as server:
+        arriving = event_stream.events(event_stream.parts(server.url + "/x", {"stream": True}, timeout=60.0))
+        assert next(arriving) == (200, "x")
+        clock.now = 30.0
+        there.release()
+        assert next(arriving) == (200, "y")
+        clock.now = 59.5
         began = time.monotonic()
         with pytest.raises(socket.timeout):
-            heard(server, timeout=1.5)
-        assert time.monotonic() - began < 2.3
+            next(arriving)
+        # Not as long as all of it, nor as was left at the event.
+        assert time.monotonic() - began < 15
+        there.release()
 
 
 def test_an_answer_that_breaks_off_and_no_answer():

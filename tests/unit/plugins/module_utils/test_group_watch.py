@@ -963,7 +963,8 @@ def test_ask_completion(completion, tokens, wanted, tmp_path, monkeypatch):
         return metrics(left.pop(0)) if asked.path == "/metrics" else completion
 
     with web_server(answer) as server:
-        config = {"url": server.url, "model": "m", "api_key_file": str(key), "ca_file": None, "probe_timeout_s": 0.3}
+        # Short only for the answer that never comes.
+        config = {"url": server.url, "model": "m", "api_key_file": str(key), "ca_file": None, "probe_timeout_s": 0.3 if completion is None else 20}
         assert group_watch.ask_completion(config) == wanted
         assert {asked.headers["Authorization"] for asked in server.asked} == {"Bearer k3y"}
 

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn
 from ansible_collections.ascend.vllm.plugins.modules import hccn_info
+from ansible_collections.ascend.vllm.tests.unit.plugins import limits
 
 BUSY = "hccn_tool is busy, please try again.\n"
 
@@ -131,8 +132,9 @@ def test_busy_for_ever_is_reported_and_its_budget_spent_once(run, fake_tool):
         assert "still busy after 1 s" in device["errors"]["link"] and "hccn_tool is busy" in device["errors"]["link"]
 
 
-def test_one_question_that_hangs_spoils_no_other(run, fake_tool):
-    result = run(fake_tool(answers(0), before='[ "$3" != -lldp ] || sleep 30'), devices=[0], timeout=0.5)
+def test_one_question_that_hangs_spoils_no_other(run, fake_tool, monkeypatch):
+    limits.of_tools(monkeypatch, lambda arguments: "-lldp" in arguments)
+    result = run(fake_tool(answers(0), before='[ "$3" != -lldp ] || sleep 30'), devices=[0], timeout=20)
     (device,) = result["devices"]
     assert list(device["errors"]) == ["lldp"] and "timed out after 0.5 s" in device["errors"]["lldp"]
     assert device["link"] == "UP"

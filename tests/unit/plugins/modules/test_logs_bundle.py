@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import log_bundle
 from ansible_collections.ascend.vllm.plugins.modules import logs_bundle
+from ansible_collections.ascend.vllm.tests.unit.plugins import limits
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import FakeEngine, inspected, multiplexed, unix_server
 
 API_KEY, HF, PASSWORD, NODE_KEY = "Zq9xWv7-api", "Hf0Kj3-word", "Pw5Rt8Lm", "Nd6Yh2Gs"
@@ -239,11 +240,17 @@ def test_an_engine_that_keeps_no_log_is_said(node):
 def test_a_hanging_tool_costs_its_limit_and_no_more(node):
     node.tools["npu-smi"].write_text("#!/bin/sh\nsleep 60\n")
     node.tools["hccn_tool"].write_text("#!/bin/sh\nsleep 60\n")
-    node.tools["df"].write_text('#!/bin/sh\n[ "$1" = -hTl ] || sleep 60\necho local ones\n')
-    result, manifest, files = node.run(timeout=0.3, devices=[0, 1, 2, 3])
+    result, manifest, dummy = node.run(timeout=0.3, devices=[0, 1, 2, 3])
     assert not result["failed"] and manifest["seconds"] < 8
     assert "timed out after 0.6 s" in entry(manifest, "npu/npu-smi.txt")["error"]
     assert "timed out" in entry(manifest, "npu/hccn-0.txt")["error"] and "not asked" in entry(manifest, "npu/hccn-3.txt")["error"]
+
+
+def test_file_systems_that_hang_leave_the_local_ones(node, monkeypatch):
+    limits.of_tools(monkeypatch, lambda arguments: arguments == ["-hT"])
+    node.tools["df"].write_text('#!/bin/sh\n[ "$1" = -hTl ] || sleep 60\necho local ones\n')
+    result, manifest, files = node.run(timeout=20)
+    assert not result["failed"] and manifest["seconds"] < 8
     assert files["system/df.txt"] == b"local ones\n"
 
 

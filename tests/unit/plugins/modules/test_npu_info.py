@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_npu
 from ansible_collections.ascend.vllm.plugins.modules import npu_info
+from ansible_collections.ascend.vllm.tests.unit.plugins import limits
 
 HEADER = """\
 | npu-smi 25.2.0                   Version: 25.2.1                                               |
@@ -162,10 +163,12 @@ def test_a_hanging_tool_is_reported_as_such(run, fake_tool):
     assert result["error_code"] is None
 
 
-def test_details_that_hang_cost_one_timeout_and_fail_nothing(run, fake_tool):
+def test_details_that_hang_cost_one_timeout_and_fail_nothing(run, fake_tool, calls, monkeypatch):
+    limits.of_tools(monkeypatch, lambda arguments: arguments != ["info"])
     started = time.monotonic()
-    result = run(fake_tool({"info": (A2, 0)}, before='[ "$*" = info ] || sleep 30'), timeout=0.7)
-    assert time.monotonic() - started < 5
+    tool = fake_tool({"info": (A2, 0)}, before='[ "$*" = info ] || sleep 30')
+    result = run(tool, timeout=20)
+    assert time.monotonic() - started < 5 and calls(tool) == ["info", "info -m"]
     assert not result["failed"] and [npu["phy_id"] for npu in result["npus"]] == [None, None]
 
 

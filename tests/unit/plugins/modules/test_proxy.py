@@ -32,6 +32,15 @@ def quick(monkeypatch):
     monkeypatch.setattr(proxy_probe, "LOOK_S", 0.02)
 
 
+def grown(told, more):
+    """Return what a list gets from now on, as soon as that is so much."""
+    place, end = len(told), time.monotonic() + 60
+    while len(told) < place + more:
+        assert time.monotonic() < end, "only %s" % told[place:]
+        time.sleep(0.01)
+    return told[place:]
+
+
 def test_the_lists_are_compared():
     assert proxy_router.compare(["a", "b", "c"], {"a": True, "b": False, "d": True}) == {"up": ["a"], "down": ["b"], "missing": ["c"], "other": ["d"]}
     assert proxy_router.compare([], {}) == {"up": [], "down": [], "missing": [], "other": []}
@@ -52,23 +61,19 @@ def test_a_backend_leaves_and_comes_back_with_no_failed_request(run_module):
 
         thread = threading.Thread(target=client, daemon=True)
         thread.start()
-        taken = run_module(proxy_backends, url=router.url, backends=[west], state="absent", wait_s=5, settle_s=0.1)
+        taken = run_module(proxy_backends, url=router.url, backends=[west], state="absent", wait_s=60, settle_s=0.1)
         assert (taken["changed"], taken["answers"], taken["missing"], taken["other"]) == (True, True, [west], [servers[0].url])
         assert taken["drained"] is True and taken["requests"] == {west: {"running": 0, "waiting": 0}}
-        place = len(told)
-        time.sleep(0.1)
-        assert len(told) > place and set(told[place:]) == {"east"}
+        assert set(grown(told, 3)) == {"east"}
         assert run_module(proxy_backends, url=router.url, backends=[west], state="absent")["changed"] is False
         assert run_module(proxy_backends, True, url=router.url, backends=[west], state="present")["changed"] is True
         assert router.workers() == {servers[0].url: True}
         back = run_module(proxy_backends, url=router.url, backends=[west], state="present")
         assert (back["changed"], back["up"], back["missing"]) == (True, [west], [])
         assert run_module(proxy_backends, url=router.url, backends=[west], state="present")["changed"] is False
-        place = len(told)
-        time.sleep(0.2)
+        assert set(grown(told, 4)) == {"east", "west"}
         over.set()
-        thread.join(5)
-        assert set(told[place:]) == {"east", "west"}
+        thread.join(20)
         listed = run_module(proxy_backends, url=router.url, backends=[west])
         assert listed["changed"] is False and listed["up"] == [west] and listed["other"] == [servers[0].url]
 
@@ -89,7 +94,7 @@ class Slow(Backend):
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: {\"n\": 1}\n\n")
             handler.wfile.flush()
             self.begun.set()
-            self.go.wait(10)
+            self.go.wait(60)
             handler.wfile.write(b"data: [DONE]\n\n")
 
         return stream
@@ -107,11 +112,11 @@ def test_a_stream_of_a_backend_that_is_taken_out_goes_on_to_its_end(run_module):
 
         thread = threading.Thread(target=client, daemon=True)
         thread.start()
-        assert slow.begun.wait(5)
+        assert slow.begun.wait(20)
         assert run_module(proxy_backends, url=router.url, backends=[servers[0].url], state="absent", settle_s=0)["changed"]
         assert router.workers() == {} and not got
         slow.go.set()
-        thread.join(5)
+        thread.join(20)
         assert got[0][0] == 200 and got[0][2].endswith(b"data: [DONE]\n\n")
 
 

@@ -12,8 +12,9 @@ import time
 
 import pytest
 
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_service
 from ansible_collections.ascend.vllm.plugins.modules import serve_answers
-from ansible_collections.ascend.vllm.tests.unit.plugins import certificates
+from ansible_collections.ascend.vllm.tests.unit.plugins import certificates, limits
 from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import CHAT, COMPLETIONS, WORDS, Group, sending
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, quiet_proxies, web_server
 
@@ -136,11 +137,12 @@ def test_ranks_that_answer_by_themselves_are_asked_each_at_its_place(ask):
         assert [(asked.path, asked.headers["X-data-parallel-rank"]) for asked in second.asked] == [("/v1/completions", None)]
 
 
-def test_a_hung_group_is_over_within_the_limit_and_its_ranks_are_asked(ask):
+def test_a_hung_group_is_over_within_the_limit_and_its_ranks_are_asked(ask, monkeypatch):
     group = Group().breaks(COMPLETIONS, None).breaks(COMPLETIONS + " rank 1", None)
+    limits.of_questions(monkeypatch, lambda question, key: question in group.broken)
     with web_server(group) as server:
         began = time.monotonic()
-        result = ask(server.url, depth="full", ranks=2, timeout_s=1)
+        result = ask(server.url, depth="full", ranks=2, timeout_s=40)
         assert time.monotonic() - began < 10
     assert [result["answers"]["completion"][key] for key in ("answered", "status", "failure", "timed_out")] == [False, None, "hung", True]
     assert [(entry["answered"], entry["timed_out"]) for entry in result["answers"]["ranks"]] == [(True, False), (False, True)]
@@ -148,7 +150,7 @@ def test_a_hung_group_is_over_within_the_limit_and_its_ranks_are_asked(ask):
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_over_within_the_limit(ask, monkeypatch):
-    monkeypatch.setattr("ansible_collections.ascend.vllm.plugins.module_utils.ask_service.GRACE_S", 0.2)
+    monkeypatch.setattr(ask_service, "GRACE_S", 0.2)
 
     def dribble(handler):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
@@ -157,15 +159,18 @@ def test_a_server_that_sends_a_byte_now_and_then_is_over_within_the_limit(ask, m
 
     with web_server(Group().breaks(COMPLETIONS, lambda number, answer: dribble)) as server:
         began = time.monotonic()
-        result = ask(server.url, depth="full", timeout_s=0.8, limit_s=0.8)
+        result = ask(server.url, depth="full", timeout_s=3, limit_s=3)
         assert time.monotonic() - began < 10
     assert result["over"] and result["not_asked"] == [name for name in ALL if name not in ("models", "requests")]
 
 
-def test_what_is_left_when_the_time_is_over_is_named(ask):
-    group = Group().breaks(CHAT, None)
+def test_what_is_left_when_the_time_is_over_is_named(ask, monkeypatch):
+    # It has two seconds left for the chat, which takes them.
+    clock = limits.Clock()
+    monkeypatch.setattr(ask_service, "time", clock)
+    group = Group().breaks(COMPLETIONS + " stream", lambda number, answer: clock.at(58.0, answer)).breaks(CHAT, lambda number, answer: clock.at(60.0, None))
     with web_server(group) as server:
-        result = ask(server.url, depth="full", limit_s=1.6)
+        result = ask(server.url, depth="full", limit_s=60)
     assert result["over"] and result["not_asked"] == ["chat_stream", "ranks"] and result["answers"]["chat"]["timed_out"]
 
 
@@ -193,7 +198,7 @@ def test_an_event_that_is_no_chunk_ends_a_stream(ask, events):
     (b"garbage\r\n\r\n", "silent", "no valid HTTP answer"), (b"", "silent", "no valid HTTP answer"), (None, "hung", "timed out")])
 def test_what_is_no_answer(ask, answer, failure, words):
     with web_server(lambda asked: answer) as server:
-        found = ask(server.url, timeout_s=0.3)["answers"]["completion"]
+        found = ask(server.url, timeout_s=0.3 if answer is None else 20)["answers"]["completion"]
     assert not found["answered"] and found["status"] is None
     assert found["failure"] in (failure, "refused") and (words in found["text"] or found["failure"] == "refused")
 

@@ -28,7 +28,11 @@ def probe(run_module, tmp_path, monkeypatch):
     monkeypatch.setattr(serve_probe, "LOOK_S", 0.01)
     quiet_proxies(monkeypatch)
 
-    def run(container, log=b"", slice_s=0.5, url=None, **parameters):
+    def run(container, log=b"", slice_s=0.5, url=None, once=None, **parameters):
+        """C(once): the slice is one look of at most so many seconds, which ends with the answer to its question."""
+        if once:
+            slice_s = once
+            monkeypatch.setattr(serve_probe, "LOOK_S", once)
         path = str(tmp_path / "d.sock")
         with unix_server(path, FakeEngine(containers={NAME: container} if container else {}, logs={NAME: log})):
             result = run_module(serve_probe, units={NAME: url}, docker_socket=path, slice_s=slice_s, **parameters)
@@ -52,11 +56,13 @@ def test_a_running_container_gives_its_last_line_when_the_slice_is_over(probe):
         "phase": "running", "exit_code": None, "health": None, "error": None, "last_line": "two", "startup": None, "log": []}
 
 
-@pytest.mark.parametrize(("health", "least", "most"), [(200, 0, 2.5), (503, 2.5, 60)])
-def test_without_an_api_of_its_own_a_slice_is_over_when_the_head_is_up(probe, health, least, most):
+@pytest.mark.parametrize(("health", "slice_s", "least", "most"), [(200, 60, 0, 30), (503, 3, 2.5, 60)])
+def test_without_an_api_of_its_own_a_slice_is_over_when_the_head_is_up(probe, monkeypatch, health, slice_s, least, most):
+    # The head gets as long for an answer.
+    monkeypatch.setattr(serve_probe, "LOOK_S", 0.25)
     before = time.monotonic()
     with web_server(lambda asked: (health,)) as head:
-        result = probe(inspected(), multiplexed((1, b"one\n")), slice_s=3, until=head.url)
+        result = probe(inspected(), multiplexed((1, b"one\n")), slice_s=slice_s, until=head.url)
     assert least < time.monotonic() - before < most
     assert (result["phase"], result["health"], result["last_line"]) == ("running", None, "one")
     assert {asked.path for asked in head.asked} == {"/health"}
@@ -144,7 +150,7 @@ def test_without_a_key_none_is_sent_and_without_a_url_nobody_is_asked(probe):
     with web_server(api()) as server:
         assert probe(inspected())["phase"] == "running"
         assert server.asked == []
-        probe(inspected(), url=server.url, model="m")
+        probe(inspected(), slice_s=60, url=server.url, model="m")
         assert server.asked[1].headers["Authorization"] is None
 
 
@@ -161,11 +167,9 @@ def test_without_a_key_none_is_sent_and_without_a_url_nobody_is_asked(probe):
     (b"garbage\r\n\r\n", None, None),
     (None, None, None),
 ])
-def test_an_api_that_gives_no_completion_is_not_ready(probe, monkeypatch, health, completion, wanted):
-    # One question a slice, which may take this long.
-    monkeypatch.setattr(serve_probe, "LOOK_S", 1.0 if None in (health, completion) else 5)
+def test_an_api_that_gives_no_completion_is_not_ready(probe, health, completion, wanted):
     with web_server(api(health, completion)) as server:
-        result = probe(inspected(), multiplexed((1, b"loading\n")), slice_s=0.1, url=server.url, model="m")
+        result = probe(inspected(), multiplexed((1, b"loading\n")), once=1.0 if None in (health, completion) else 20, url=server.url, model="m")
     assert (result["phase"], result["last_line"]) == ("running", "loading")
     # Somebody listens: no answer is not a port that refuses.
     assert result["health"] == (health[0] if isinstance(health, tuple) else 0)
@@ -206,7 +210,8 @@ def test_a_service_with_tls_is_ready_for_whom_its_certificate_is_vouched_for(pro
     ca_file.write_text(vouching or "")
     with web_server(api(), tls=TLS) as server:
         # It ends when the service is ready; time for a handshake on a busy machine.
-        result = probe(inspected(), url=server.url, model="m", ca_file=str(ca_file) if vouching else None, slice_s=20 if phase == "ready" else 1)
+        given = {"slice_s": 20} if phase == "ready" else {"once": 20}
+        result = probe(inspected(), url=server.url, model="m", ca_file=str(ca_file) if vouching else None, **given)
         assert (result["phase"], result["health"], len(server.asked)) == ((phase, 200, 2) if phase == "ready" else (phase, 0, 0))
     assert result["error"] is None if phase == "ready" else server.url in result["error"] and "certificate verify failed" in result["error"].lower()
 
@@ -235,11 +240,11 @@ def test_only_so_many_lines_of_the_log_are_asked_for(run_module, tmp_path, conta
 
 
 def test_what_the_api_said_last_is_kept_when_the_slice_ends(probe, monkeypatch):
-    clock = itertools.count()
-    # A second passes at every look at the clock, so that the last look at the container comes after the end of the slice.
+    clock = itertools.count(step=10)
+    # Ten seconds pass at every look at the clock, so that the last look at the container comes after the end of the slice.
     monkeypatch.setattr(serve_probe, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None))
     with web_server(api(completion=(500, b"oops"))) as server:
-        result = probe(inspected(), slice_s=2.5, url=server.url, model="m")
+        result = probe(inspected(), slice_s=25, url=server.url, model="m")
         assert len(server.asked) == 2
     assert result["health"] == 200 and "HTTP 500: oops" in result["error"]
 
@@ -287,14 +292,13 @@ def test_a_decode_rank_is_asked_what_it_serves_and_for_no_completion(probe, name
         return (200,) if asked.path == "/health" else (200, {"data": [{"id": name} for name in names]})
 
     with web_server(answer) as server:
-        result = probe(inspected(), url=server.url, model="m", completion=False, slice_s=20 if phase == "ready" else 1)
+        result = probe(inspected(), url=server.url, model="m", completion=False, **({"slice_s": 20} if phase == "ready" else {"once": 20}))
         assert {asked.path for asked in server.asked} == {"/health", "/v1/models"}
     assert (result["phase"], result["health"]) == (phase, 200)
     assert phase == "ready" or "/v1/models has " in result["error"]
 
 
-def test_a_decode_rank_that_does_not_say_what_it_serves_is_told_so(probe, monkeypatch):
-    monkeypatch.setattr(serve_probe, "LOOK_S", 1.0)
+def test_a_decode_rank_that_does_not_say_what_it_serves_is_told_so(probe):
     with web_server(api((200,), None)) as server:
-        result = probe(inspected(), slice_s=0.1, url=server.url, model="m", completion=False)
+        result = probe(inspected(), once=1.0, url=server.url, model="m", completion=False)
     assert (result["phase"], result["error"]) == ("running", "/health says 200, but the list of models did not come back: timed out")

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.ascend.vllm.plugins.module_utils import ask_hccn, ask_npu, tools
 from ansible_collections.ascend.vllm.plugins.modules import status_info
+from ansible_collections.ascend.vllm.tests.unit.plugins import limits
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port, FakeEngine, inspected, quiet_proxies, unix_server, web_server
 
 NAME, IMAGE = "vllm-rank0", "quay.io/ascend/vllm-ascend:v0.13.0"
@@ -139,17 +140,19 @@ def test_the_only_rank_is_not_asked_twice(ask):
         assert len(server.asked) == 4 and [entry["rank"] for entry in said["ranks"]] == [0] and said["ranks"][0]["answered"]
 
 
-def test_a_rank_that_fails_and_one_that_hangs(ask):
+def test_a_rank_that_fails_and_one_that_hangs(ask, monkeypatch):
+    limits.of_questions(monkeypatch, lambda question, key: question == "/v1/completions rank 2")
     with web_server(api(ranks=[(200, COMPLETION), (500, b"oops"), None])) as server:
-        ranks = ask(services=[service(server.url, ranks=3)], completion_timeout_s=0.5)["services"]["vllm"]["ranks"]
+        ranks = ask(services=[service(server.url, ranks=3)], completion_timeout_s=20)["services"]["vllm"]["ranks"]
     assert [(entry["answered"], entry["status"], entry["timed_out"]) for entry in ranks] == [(True, 200, False), (False, 500, False), (False, None, True)]
     assert ranks[1]["text"] == "oops" and "timed out" in ranks[2]["text"]
 
 
-def test_health_says_200_and_a_completion_hangs(ask):
+def test_health_says_200_and_a_completion_hangs(ask, monkeypatch):
+    limits.of_questions(monkeypatch, lambda question, key: question in ("/v1/completions", "/v1/completions rank 0"))
     before = time.monotonic()
     with web_server(api(completion=None, ranks=[None, (200, COMPLETION)])) as server:
-        said = ask(services=[service(server.url, ranks=2)], completion_timeout_s=0.5)["services"]["vllm"]
+        said = ask(services=[service(server.url, ranks=2)], completion_timeout_s=20)["services"]["vllm"]
     assert said["health"] == 200 and said["completion"]["timed_out"] and not said["completion"]["answered"] and time.monotonic() - before < 20
     # The one that was asked may be the only one that is stuck.
     assert [entry["answered"] for entry in said["ranks"]] == [False, True]

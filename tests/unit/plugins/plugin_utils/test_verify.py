@@ -10,9 +10,10 @@ import json
 import pytest
 
 from ansible_collections.ascend.vllm.plugins.filter import answer_checks as registered
-from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import Questions
+from ansible_collections.ascend.vllm.plugins.module_utils import ask_service
 from ansible_collections.ascend.vllm.plugins.plugin_utils import verify
 from ansible_collections.ascend.vllm.plugins.plugin_utils.lines import check_lines
+from ansible_collections.ascend.vllm.tests.unit.plugins import limits
 from ansible_collections.ascend.vllm.tests.unit.plugins.cluster import KEYS, Cluster
 from ansible_collections.ascend.vllm.tests.unit.plugins.as_ansible import Lazy, filter_of
 from ansible_collections.ascend.vllm.tests.unit.plugins.served_group import CHAT, COMPLETIONS, WORDS, Group, sending
@@ -34,7 +35,7 @@ def no_proxy(monkeypatch):
 
 def asked(url, **given):
     """Return the result of serve_answers."""
-    questions = Questions({**OPTIONS, "url": url, **given})
+    questions = ask_service.Questions({**OPTIONS, "url": url, **given})
     said, not_asked, over = questions.run()
     return {"answers": said, "not_asked": not_asked, "over": over, "asked": len(questions.names), "seconds": 2.0}
 
@@ -151,18 +152,23 @@ def test_nobody_answers():
     assert "refused" in found[0]["observed"] and "models, repeat" in found[1]["observed"] and "key_refusals" in found[1]["observed"]
 
 
-def test_a_hung_group_is_named_within_the_limit_with_the_ranks_that_hang():
+def test_a_hung_group_is_named_within_the_limit_with_the_ranks_that_hang(monkeypatch):
     group = Group().breaks(COMPLETIONS, None)
     for rank in (2, 3):
         group.breaks(f"{COMPLETIONS} rank {rank}", None)
-    found = verified(group, timeout_s=1.0)
+    limits.of_questions(monkeypatch, lambda question, key: question in group.broken)
+    found = verified(group, timeout_s=40.0)
     assert wrong(found) == [(HEAD, "completion", "vllm", "fail"), (PEER, "rank_answers", "vllm rank 2", "fail"),
                             (PEER, "rank_answers", "vllm rank 3", "fail"), (HEAD, "verify_whole", "vllm", "unknown")]
     assert "did not come back within 1 s" in found[1]["observed"] and "/health" not in found[1]["observed"]
 
 
-def test_the_limit_of_all_questions():
-    found = verified(Group().breaks(CHAT, None), limit_s=1.6)
+def test_the_limit_of_all_questions(monkeypatch):
+    # There are two seconds left for the chat, which takes them.
+    clock = limits.Clock()
+    monkeypatch.setattr(ask_service, "time", clock)
+    group = Group().breaks(COMPLETIONS + " stream", lambda number, answer: clock.at(58.0, answer)).breaks(CHAT, lambda number, answer: clock.at(60.0, None))
+    found = verified(group, limit_s=60.0)
     assert wrong(found) == [(HEAD, "chat_answers", "vllm", "fail"), (HEAD, "verify_whole", "vllm", "fail")]
     assert found[-1]["observed"] == "2 s were over; not asked: chat_stream, ranks" and "serve_verify_limit_s" in found[-1]["remedy"]
 
@@ -209,9 +215,10 @@ def test_the_second_completion_does_not_come():
     (lambda group, path: (500, b"dead"), "fail", "HTTP 500: dead"),
     (lambda group, path: (400, b"default chat template is no longer allowed"), "warn", "HTTP 400: default chat template"),
 ])
-def test_a_stream_that_is_not_as_it_should_be(path, make, status, words):
+def test_a_stream_that_is_not_as_it_should_be(path, make, status, words, monkeypatch):
     group = Group()
-    found = verified(group.breaks(path + " stream", lambda number, answer: make(group, path)), timeout_s=1.0)
+    limits.of_questions(monkeypatch, lambda question, key: question == path + " stream" and words in ("4 chunks in ", "no chunk within 1 s"))
+    found = verified(group.breaks(path + " stream", lambda number, answer: make(group, path)), timeout_s=40.0)
     entry = one(found)
     assert (entry["check"], entry["device"], entry["status"]) == ("stream_answers", "vllm " + path, status) and words in entry["observed"], entry
 
@@ -236,8 +243,9 @@ def test_a_stream_that_was_held_somewhere():
 @pytest.mark.parametrize(("answer", "status", "words"), [
     (None, "fail", "no answer within 1 s"), ((500, b"dead"), "fail", "HTTP 500: dead"), ((200, b"{}"), "fail", "HTTP 200: {}"),
     ((400, {"message": "you must provide a chat template"}), "warn", "chat template")])
-def test_a_chat_without_an_answer(answer, status, words):
-    found = verified(Group().breaks(CHAT, answer), timeout_s=1.0)
+def test_a_chat_without_an_answer(answer, status, words, monkeypatch):
+    limits.of_questions(monkeypatch, lambda question, key: question == CHAT and answer is None)
+    found = verified(Group().breaks(CHAT, answer), timeout_s=40.0)
     assert wrong(found) == [(HEAD, "chat_answers", "vllm", status)] and words in one(found)["observed"]
 
 
@@ -250,8 +258,11 @@ def test_a_key_that_is_not_needed(broken, status, words):
 
 
 @pytest.mark.parametrize(("answer", "words"), [((500, (KEY + " is").encode()), "HTTP 500"), (None, "no answer within 1 s")])
-def test_a_wrong_key_that_is_not_understood(answer, words):
-    found = verified(Group(key=KEY).breaks("wrong key", answer), api_key=KEY, timeout_s=1.0)
+def test_a_wrong_key_that_is_not_understood(answer, words, monkeypatch):
+    # A question that has to be refused gets at most thirty seconds.
+    monkeypatch.setattr(ask_service, "REFUSE_S", 40.0)
+    limits.of_questions(monkeypatch, lambda question, key: key not in (None, KEY) and answer is None)
+    found = verified(Group(key=KEY).breaks("wrong key", answer), api_key=KEY, timeout_s=40.0)
     assert wrong(found) == [(HEAD, "api_key_refused", "vllm wrong key", "unknown")] and one(found)["observed"] == words and KEY not in json.dumps(found)
 
 
