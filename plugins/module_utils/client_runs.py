@@ -451,6 +451,9 @@ class ExecRun(Run):
             except Torn as error:
                 data, torn = b"", error
             state = client_guard.decoded(data) if data else None
+            if data and state is None:
+                # No proof of anything about the client either.
+                torn = Torn("%s: what is packed of its state below %s is none" % (self.where, folder))
             if (state or data is None) and enough(state):
                 return state
             if self._clock() >= deadline:

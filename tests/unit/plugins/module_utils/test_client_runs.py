@@ -403,13 +403,15 @@ def test_a_state_that_is_replaced_while_it_is_packed_is_asked_for_again(engine, 
         run().end()
 
 
-def test_an_engine_that_packs_nothing_whole_is_named(engine, monkeypatch):
+@pytest.mark.parametrize(("tear", "said"), [
+    (ends_early, "gave no valid archive of .*state.json: "), (of_another_size, "what is packed of its state below .* is none")])
+def test_an_engine_that_packs_nothing_whole_is_named(engine, monkeypatch, tear, said):
     monkeypatch.setattr(docker_engine, "AWAY_S", 0.0)
     with engine("exec", WAITS) as (fake, given, run):
         run().begin()
         monkeypatch.setattr(client_runs, "STILL_S", 0.3)
-        fake.tears = [ends_early] * 999
-        with pytest.raises(OSError, match="gave no valid archive of .*state.json: "):
+        fake.tears = [tear] * 999
+        with pytest.raises(OSError, match=said):
             run().watch(0)
         assert client_guard.marked(given["run_id"])
         fake.tears = []

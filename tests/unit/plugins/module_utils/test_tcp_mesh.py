@@ -148,9 +148,9 @@ def test_a_node_that_has_all_it_wants_keeps_listening_for_a_late_peer(ports):
 
 
 def test_a_peer_that_never_comes(ports):
-    result = mesh("n0", ports, timeout=0.6).run()
+    result = mesh("n0", ports, timeout=2).run()
     assert statuses(result) == [("n1", port, "refused", False) for port in ports]
-    assert result["heard"] == [] and 0.6 <= result["seconds"] < 3
+    assert result["heard"] == [] and 2 <= result["seconds"] < 10
     assert all(entry["ms"] is None and entry["text"] == "Connection refused" for entry in result["reached"])
     assert refuses(ADDRESSES["n0"], ports[0])
 
@@ -214,7 +214,7 @@ def test_an_answer_that_comes_after_the_second_still_counts(ports):
         connection.sendall(("%s n1 opened=%d in_use=\n" % (TOKEN, ports[0])).encode())
         spoke.set()
 
-    part = mesh("n0", ports, names=("n1", "n2"), timeout=2.5)
+    part = mesh("n0", ports, names=("n1", "n2"), timeout=5)
     part.targets = [part.targets[0], part.targets[2]]
     with service(ADDRESSES["n1"], ports[0], slow):
         result = part.run()
@@ -296,7 +296,7 @@ def test_packets_that_are_dropped_hold_up_nothing_else(ports):
         assert first.thread.is_alive() and not refuses(ADDRESSES["n0"], ports[0])
         results = first.wait(), second.wait()
     assert statuses(results[0]) == [("n1", ports[0], "reached", True), ("n2", ports[0], "timeout", False)]
-    assert results[0]["reached"][1]["text"] == "no answer to the connection within 2 s" and results[0]["seconds"] < 4
+    assert results[0]["reached"][1]["text"] == "no answer to the connection within 2 s" and results[0]["seconds"] < 10
     assert statuses(results[1]) == [("n0", ports[0], "reached", True)]
 
 
