@@ -13,12 +13,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.ascend.vllm.plugins.module_utils import client_runs
 from ansible_collections.ascend.vllm.plugins.plugin_utils import client_lines
-from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import LOST_AFTER
+from ansible_collections.ascend.vllm.plugins.plugin_utils.waiting import LOST_AFTER, LOST_S
 
 display = Display()
 
-#: Seconds after which a node is asked again that could not be reached.
-AGAIN_S = 20.0
+#: Seconds after which a node is asked again that could not be reached: it is lost when and as a node is whose start is watched.
+AGAIN_S = LOST_S / (LOST_AFTER - 1)
 
 
 class ActionModule(ActionBase):

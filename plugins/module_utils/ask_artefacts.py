@@ -9,11 +9,7 @@ import platform
 from urllib.parse import urlsplit
 
 from . import manifest, plain_http
-from .docker_engine import DEFAULT_SOCKET, DockerEngine, npu_access, processes_below
-
-
-#: Labels of what this collection runs: the group, and what for where it is no rank.
-GROUP, PURPOSE = "ascend.vllm.group", "ascend.vllm.purpose"
+from .docker_engine import DEFAULT_SOCKET, GROUP, PURPOSE, DockerEngine, npu_access, processes_below
 
 
 def image_entry(engine, reference, info, sources=None, logins=None):

@@ -21,6 +21,28 @@ FOLDER = "/run/ascend-vllm"
 WRITE_S = 0.5
 
 
+def follow(own, state, events, fold, missing, clock=time.monotonic):
+    """Change a job's state by what an engine says until it has said all, and tell the job C(own) now and then.
+
+    C(events()): begins it and yields what is said; C(fold(state, event)): takes it in; C(missing()): why there is no image in the end, or None. Where the
+    engine is ended or restarted between two words its connection ends as it does after the last one. What goes wrong is C(state["error"]): nobody sees a
+    traceback of this process.
+    """
+    told = clock()
+    try:
+        for event in events():
+            fold(state, event)
+            if clock() - told >= WRITE_S:
+                own.tell(state)
+                told = clock()
+        state["error"] = state["error"] or missing()
+        state["done"] = state["error"] is None
+    except OSError as error:
+        state["error"] = str(error)
+    except Exception as error:  # pylint: disable=broad-except
+        state["error"] = "it ended with %s: %s" % (type(error).__name__, error)
+
+
 class Job:
     """One job. C(name): part of a file name, the same for whoever wants to join it. There is one process of a job at a time."""
 

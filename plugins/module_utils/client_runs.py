@@ -20,9 +20,10 @@ import time
 
 from ansible_collections.ascend.vllm.plugins.module_utils import client_guard, docker_engine, redact
 from ansible_collections.ascend.vllm.plugins.module_utils.client_engine import Refused, Torn
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import GROUP, PURPOSE
 
-#: What a client container is known by.
-GROUP, PURPOSE, RUN, SETTINGS = "ascend.vllm.group", "ascend.vllm.purpose", "ascend.vllm.run", "ascend.vllm.settings"
+#: What a client container is known by, beside its group and purpose.
+RUN, SETTINGS = "ascend.vllm.run", "ascend.vllm.settings"
 #: In the serving container: who runs there now.
 LOCK = "/tmp/ascend-vllm-client.lock"
 #: Where copies of secrets lie that an unprivileged client can read: in memory, below a folder that only root enters.
@@ -33,7 +34,7 @@ USER = "10001:10001"
 #: Seconds without a sign of a client in the serving container after which it is taken for dead, and until the first sign must come.
 SILENT_S = 60.0
 FIRST_S = 30.0
-#: Seconds for which a state that is missing, or tells of a silent client, is asked for again: one look is no proof.
+#: Seconds for which a state that is missing, or tells of a silent client, is asked for again, five beats of the guard: one look is no proof.
 STILL_S = 5.0
 #: Seconds beyond its limit after which a client whose guard did not end it is ended from here.
 LATE_S = 120.0
@@ -453,7 +454,7 @@ class ExecRun(Run):
             state = client_guard.decoded(data) if data else None
             if data and state is None:
                 # No proof of anything about the client either.
-                torn = Torn("%s: what is packed of its state below %s is none" % (self.where, folder))
+                torn = Torn("what the engine packed of %s is no state" % os.path.join(folder, client_guard.STATE))
             if (state or data is None) and enough(state):
                 return state
             if self._clock() >= deadline:

@@ -20,7 +20,10 @@ import time
 from urllib.parse import quote
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
-#: Seconds that an engine may give no answer while somebody watches what runs there: it is restarted, and containers may go on meanwhile.
+#: Labels of containers of this collection: the name of the group, and on what is no rank what it is for (C(client), C(weights)).
+GROUP, PURPOSE = "ascend.vllm.group", "ascend.vllm.purpose"
+#: Seconds that an engine may give no answer while somebody watches what runs there: it is restarted, and containers may go on meanwhile. A choice:
+#: systemd gives a service 90 s to stop by default before it is killed (DefaultTimeoutStopSec), and the engine has to start again.
 AWAY_S = 120.0
 #: Seconds between two questions to an engine that gave no answer.
 AGAIN_S = 1.0

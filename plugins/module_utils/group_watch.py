@@ -27,10 +27,9 @@ import time
 
 from ansible_collections.ascend.vllm.plugins.module_utils import plain_http, watch_wire
 from ansible_collections.ascend.vllm.plugins.module_utils.ask_service import failure_of, why
-from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, DockerEngine
+from ansible_collections.ascend.vllm.plugins.module_utils.docker_engine import DEFAULT_SOCKET, GROUP, DockerEngine
 from ansible_collections.ascend.vllm.plugins.module_utils.serve_api import Api
 
-GROUP_LABEL = "ascend.vllm.group"
 #: What a container can be: C(foreign) has the unit's name but not its group's label, C(unknown) is an engine that does not answer.
 RUNNING, STOPPED, ABSENT, FOREIGN, UNKNOWN = "running", "stopped", "absent", "foreign", "unknown"
 #: What a report says besides these: a start is under way; it runs, but not as it was started for the generation.
@@ -63,8 +62,8 @@ def look(engine, name, group):
         return Seen(UNKNOWN, None, None, str(error))
     if found is None:
         return Seen(ABSENT, None, None, "is not there")
-    if ((found.get("Config") or {}).get("Labels") or {}).get(GROUP_LABEL) != group:
-        return Seen(FOREIGN, None, None, "has not the label %s=%s" % (GROUP_LABEL, group))
+    if ((found.get("Config") or {}).get("Labels") or {}).get(GROUP) != group:
+        return Seen(FOREIGN, None, None, "has not the label %s=%s" % (GROUP, group))
     state = found.get("State") or {}
     if state.get("Running"):
         return Seen(RUNNING, found.get("Id"), state.get("StartedAt"), "")

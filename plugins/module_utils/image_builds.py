@@ -63,24 +63,19 @@ def clear(engine, tag):
 
 def carry_on(own, engine, given, clock=time.monotonic):
     """Build and tell the job C(own) how far it is. C(given): C({name, dir, folders, args, labels, network})."""
-    state, told = fresh(given["name"]), clock()
-    try:
-        args = dict(given["args"], STAGE=given["name"])
-        for event in engine.build(given["name"], given["dir"], given["folders"], args, given["labels"], given["network"]):
-            fold(state, event)
-            if clock() - told >= background.WRITE_S:
-                own.tell(state)
-                told = clock()
-        if state["error"] is None and engine.image(given["name"]) is None:
-            state["error"] = "the engine said nothing of a failure, but has no image %s" % given["name"]
-        state["done"] = state["error"] is None
-    except OSError as error:
-        state["error"] = str(error)
-    finally:
-        problem = clear(engine, given["name"])
-        if problem and state["done"]:
-            state["said"].append(problem)
-        elif problem:
-            # Behind the cause, which is looked for in the last lines.
-            state["error"] = "%s (%s)" % (state["error"], problem)
+    state = fresh(given["name"])
+
+    def events():
+        return engine.build(given["name"], given["dir"], given["folders"], dict(given["args"], STAGE=given["name"]), given["labels"], given["network"])
+
+    def missing():
+        return None if engine.image(given["name"]) else "the engine said nothing of a failure, but has no image %s" % given["name"]
+
+    background.follow(own, state, events, fold, missing, clock)
+    problem = clear(engine, given["name"])
+    if problem and state["done"]:
+        state["said"].append(problem)
+    elif problem:
+        # Behind the cause, which is looked for in the last lines.
+        state["error"] = "%s (%s)" % (state["error"], problem)
     own.tell(state)

@@ -50,23 +50,17 @@ def _job(reference, folder):
 
 
 def carry_on(own, engine, reference, logins=None, clock=time.monotonic):
-    """Pull and tell the job C(own) how far it is. C(logins): as for start(). What goes wrong is told too: nobody sees a traceback of this process."""
-    state, told = fresh(reference), clock()
-    try:
+    """Pull and tell the job C(own) how far it is. C(logins): as for start()."""
+    state = fresh(reference)
+
+    def events():
         registry = split_image(reference)[0]
-        for event in engine.pull(reference, registry, login_for(registry, logins)):
-            fold(state, event)
-            if clock() - told >= background.WRITE_S:
-                own.tell(state)
-                told = clock()
-        if state["error"] is None and engine.image(reference) is None:
-            # Where the engine is ended or restarted between two words, its connection ends as it does after the last one.
-            state["error"] = "the engine ended the pull without a word, and has no image %s" % reference
-        state["done"] = state["error"] is None
-    except OSError as error:
-        state["error"] = str(error)
-    except Exception as error:  # pylint: disable=broad-except
-        state["error"] = "the pull ended with %s: %s" % (type(error).__name__, error)
+        return engine.pull(reference, registry, login_for(registry, logins))
+
+    def missing():
+        return None if engine.image(reference) else "the engine ended the pull without a word, and has no image %s" % reference
+
+    background.follow(own, state, events, fold, missing, clock)
     own.tell(state)
 
 

@@ -17,7 +17,7 @@ description:
   - The wait fails when any container exits, and names the node whose log has the cause, the cause and its remedy (C(data/causes)), and the
     lines of the log behind it. An error that is not known is shown by its first traceback. An exit whose log says only that something
     else broke first waits a few seconds for the logs of the other nodes.
-  - The wait fails when a node has not answered for a minute, and not three times in a row.
+  - The wait fails when a node has not answered for a minute, and has been asked three times at least in it.
   - The wait fails as well when a node stays in one phase of its start, without progress in it, for longer than the phase's limit.
   - Progress is shown on the terminal while it waits.
   - This is an action plugin; it needs a worker (C(forks)) for each node of the group.

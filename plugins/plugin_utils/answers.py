@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..module_utils.docker_engine import GROUP as LABEL
+from ..module_utils.docker_engine import PURPOSE
 from .messages import plain
 
-#: Set by serve_launch on every container that it starts.
-LABEL = "ascend.vllm.group"
-#: Set to ``client`` on what a benchmark or an evaluation starts.
-PURPOSE = "ascend.vllm.purpose"
 #: Field of Answers -> the fact of a host that holds it, and the key in there.
 FACTS = {
     "prerequisites": ("prerequisites_found",),

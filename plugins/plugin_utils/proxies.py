@@ -222,7 +222,7 @@ def _ready(kind: str, behind: list) -> dict:
 def with_group(made: dict, name: str, groups: dict) -> dict:
     """Return a proxy of a plan with the backends of one group as its entry in ``groups`` says, that of a deployment that was kept.
 
-    Where that group answered then, the proxy has to look for it; what the first group behind it is called and runs from goes for the proxy, too.
+    Where that group answered then, the proxy has to look for it, and by the name under which the first one of them is served.
     """
     group, first = groups[name], groups[made["groups"][0]]
     mine = [{"role": group["role"], "group": name, "unit": unit["name"], "rank": unit["rank"], "host": unit["host"],

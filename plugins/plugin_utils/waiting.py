@@ -23,7 +23,8 @@ from .causes import HOW_IT_ENDED, explain
 from .pages import load_words
 
 #: Slices in a row without an answer after which a node counts as lost (one may be a hiccup of the connection), and the seconds that have to
-#: be between the first and the last of them: one that refuses connections, as while its SSH server restarts, is asked again at once.
+#: be between the first and the last of them: one that refuses connections, as while its SSH server restarts, is asked again at once. A choice:
+#: longer than the restart of an SSH server or of an interface takes.
 LOST_AFTER, LOST_S = 3, 60.0
 #: Lines of an exited container's log that the error shows where nothing in it is known.
 SHOWN_LINES = 25

@@ -13,7 +13,7 @@ import yaml
 
 from ansible_collections.ascend.vllm.tests.unit.plugins import router_process
 from ansible_collections.ascend.vllm.tests.unit.plugins.ansible_run import ansible_playbook
-from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import TOP
+from ansible_collections.ascend.vllm.tests.unit.plugins.overlay import TOP, overlay
 from ansible_collections.ascend.vllm.tests.unit.plugins.pd_ranks import Decode, Prefill
 from ansible_collections.ascend.vllm.tests.unit.plugins.router_process import routed
 from ansible_collections.ascend.vllm.tests.unit.plugins.servers import closed_port
@@ -118,3 +118,41 @@ def test_the_proxy_of_another_inventory_on_the_same_host_is_left_alone(tmp_path,
     text = " ".join((done.stdout + done.stderr).split())
     assert (done.returncode != 0) is refused, text
     assert ("px: found vllm-proxy with the backends http://10.0.0.9:8000, of which none is on a host of this inventory's groups a;" in text) is refused, text
+
+
+#: In place of actions and tasks that need a Docker engine: what was done, in order.
+NOTE = """
+import json
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        with open("DONE", "a") as stream:
+            stream.write("lock %s\\n" % self._task.args.get("state", "present"))
+        return {"held": True}
+"""
+
+
+@pytest.mark.parametrize(("answer", "broken", "done"), [
+    ({"containers": {"vllm-proxy-next": {"exists": True}}}, False, ["ours", "lock present", "alone", "lock absent"]),
+    ({"containers": {"vllm-proxy-next": {"exists": True}}}, True, ["ours", "lock present", "alone", "lock absent"]),
+    ({"containers": {"vllm-proxy-next": {"exists": False}}}, False, []), ({"containers": {}, "docker_error": "no engine"}, False, []),
+], ids=["left", "cannot-be-ended", "none", "no-engine"])
+def test_a_second_proxy_that_a_killed_run_left_is_ended_first(tmp_path, answer, broken, done):
+    """It has the new requests, and would send them to ranks that the first one lets go of."""
+    noted = {name: [{"ansible.builtin.shell": f"echo {name} >> {tmp_path}/done"}] for name in ("ours", "alone")}
+    noted["alone"].append({"ansible.builtin.fail": {"msg": "it stays"}, "when": broken})
+    tasks = {f"roles/proxy/tasks/{name}.yml": yaml.safe_dump(each) for name, each in noted.items()}
+    collections = overlay(tmp_path, {
+        **tasks, "roles/proxy/tasks/left.yml": (TOP / "roles" / "proxy" / "tasks" / "left.yml").read_text(),
+        "plugins/action/group_lock.py": NOTE.replace("DONE", str(tmp_path / "done")),
+        "plugins/modules/artefact_info.py": "from ansible.module_utils.basic import AnsibleModule\n"
+        f"AnsibleModule(argument_spec={{'containers': {{'type': 'list'}}}}).exit_json(**{answer!r})\n"})
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": {"name": "ascend.vllm.proxy", "tasks_from": "left"}}]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    (tmp_path / "done").write_text("")
+    given = {"proxy_one": {"name": "vllm-proxy", "host": "localhost", "next": {"name": "vllm-proxy-next"}}}
+    with ansible_playbook(tmp_path) as run_playbook:
+        ran = run_playbook("-c", "local", "-i", "localhost,", "play.yml", "-e", json.dumps(given), ANSIBLE_COLLECTIONS_PATH=str(collections))
+    assert (tmp_path / "done").read_text().splitlines() == done, ran.stdout + ran.stderr
+    assert (ran.returncode != 0) is broken, ran.stdout + ran.stderr

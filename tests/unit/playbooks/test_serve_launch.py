@@ -150,7 +150,7 @@ def test_prefill_and_decode_get_no_other_key_one_after_the_other(tmp_path, role,
         done = run_playbook("-c", "local", "-i", "localhost,", "play.yml")
     said = " ".join((done.stdout + done.stderr).split())
     assert (done.returncode != 0) is fails, said
-    assert ("localhost: g-rank0: found another API key than that of /keys/g, wanted the same" in said) is fails
+    assert ("localhost: vllm_api_key_file: found g-rank0 with another API key than that of /keys/g, wanted the same" in said) is fails
 
 
 #: In place of the wait: ends as the host is told to.

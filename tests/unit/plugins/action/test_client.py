@@ -63,7 +63,7 @@ def test_a_node_that_is_not_reached_for_a_moment_ends_no_watch(gone):
     found = run(client_run, [looked(), gone, gone, looked(), gone, gone, looked(False, rc=0), gone, {"changed": False}], **CLIENT)
     assert (found["result"]["rc"], found["slept"]) == (0, [client_run.AGAIN_S] * 5) and "failed" not in found["result"]
     assert [given["step"] for dummy, given in found["calls"]] == ["begin"] + ["watch"] * 6 + ["done"] * 2
-    assert "  n0: vllm-client: not reached, asked again in 20 s: ssh: gone" in found["lines"]
+    assert "  n0: vllm-client: not reached, asked again in 30 s: ssh: gone" in found["lines"]
 
 
 def test_a_node_that_is_lost_is_said():

@@ -404,7 +404,7 @@ def test_a_state_that_is_replaced_while_it_is_packed_is_asked_for_again(engine, 
 
 
 @pytest.mark.parametrize(("tear", "said"), [
-    (ends_early, "gave no valid archive of .*state.json: "), (of_another_size, "what is packed of its state below .* is none")])
+    (ends_early, "gave no valid archive of .*state.json: "), (of_another_size, "what the engine packed of .*state.json is no state")])
 def test_an_engine_that_packs_nothing_whole_is_named(engine, monkeypatch, tear, said):
     monkeypatch.setattr(docker_engine, "AWAY_S", 0.0)
     with engine("exec", WAITS) as (fake, given, run):

@@ -136,7 +136,7 @@ def test_a_login_that_is_none_is_said(tmp_path):
 def test_whatever_ends_a_pull_is_said(tmp_path):
     told = []
     pulls.carry_on(SimpleNamespace(tell=told.append), DockerEngine("/none.sock"), IMAGE, {"registry.example:5000": {"auth": 5}})
-    assert not told[-1]["done"] and told[-1]["error"].startswith("the pull ended with TypeError: ")
+    assert not told[-1]["done"] and told[-1]["error"].startswith("it ended with TypeError: ")
 
 
 def test_an_engine_that_is_not_there_is_said(tmp_path):
