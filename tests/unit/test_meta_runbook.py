@@ -57,6 +57,7 @@ WORDING = {
     "wanted: nobody else. Nothing was changed.": "plugins/action/group_lock.py",
     "is taken over from": "plugins/action/group_lock.py",
     "starts in a row came to nothing": "plugins/module_utils/group_watch.py",
+    "this node cannot ask:": "plugins/module_utils/group_watch.py",
     "the last start ended because:": "plugins/module_utils/group_watch.py",
     "unknown error, see SUMMARY.txt": "plugins/plugin_utils/logs_summary.py",
     "before its last start:": "plugins/plugin_utils/logs_summary.py",
